@@ -1,0 +1,1 @@
+"""Owns the corpus: from a file to a searchable index."""

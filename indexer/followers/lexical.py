@@ -1,0 +1,264 @@
+"""Keyword search (BM25) on tantivy.
+
+Terms come from our own analyzer; tantivy stores and scores them (k1 = 1.2, b = 0.75, as it has them). The manifest is
+replaced after tantivy's own atomic commit: a crash in between leaves the older watermark, and the same changes are
+applied once more. Until tantivy merges them away, replaced entries still count in the statistics behind the scores.
+"""
+
+import json
+import logging
+import shutil
+import struct
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.analyzer import ANALYZERS, analyzer_signature
+from indexer.followers.base import DocumentEntries
+from indexer.followers.manifest import Unusable, locked, read_watermark, write_manifest
+from ragplat.errors import BadInput, Unavailable
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the folder; another one is built again
+HEAP_BYTES = 50_000_000  # of tantivy's writer, held only while applying
+MAX_QUERY_TERMS = 1024  # different terms of one query; of more, the rarest are searched
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The index as of one manifest."""
+
+    manifest: bytes
+    watermark: int
+    index: Any  # tantivy.Index
+    searcher: Any  # tantivy.Searcher
+
+
+class LexicalFollower:
+    """A Follower for keyword search; see ``indexer.followers.base``.
+
+    ``folder``: made when missing; nothing else may live in it.
+    ``analyzer``: a name in ``indexer.analyzer.ANALYZERS``. ``language``: ISO 639-1 code of most of the text.
+    Raises BadInput for an unknown analyzer.
+    """
+
+    def __init__(self, folder: Path, analyzer: str, language: str):
+        self._analyze = ANALYZERS.get(analyzer)
+        self._language = language
+        self._made_with = {"format": FORMAT, "analyzer": analyzer_signature(analyzer, language)}
+        self._folder = folder
+        self._tantivy = folder / "tantivy"
+        self._manifest = folder / "manifest.json"
+        self._lock = folder / "lock"
+        self._sound: frozenset[str] = frozenset()  # files whose checksum held; tantivy never changes a file
+        self._view: _View | None = None
+
+    def watermark(self) -> int:
+        return self._current().watermark
+
+    def count(self) -> int:
+        return self._current().searcher.num_docs
+
+    def chunk_ids(self) -> set[int]:
+        from tantivy import Query
+
+        searcher = self._current().searcher
+        everything = searcher.search(
+            Query.all_query(), max(searcher.num_docs, 1), count=False, order_by_field="chunk_id"
+        )
+        return {chunk_id for chunk_id, _ in everything.hits}
+
+    def reset(self) -> None:
+        with locked(self._lock):
+            self._create()
+
+    def apply(self, documents: Iterable[DocumentEntries], watermark: int) -> None:
+        with locked(self._lock):
+            index = self._open_or_create().index
+            with self._disk_errors():
+                writer = index.writer(HEAP_BYTES, num_threads=1)
+                writer.garbage_collect_files()  # what a killed process left can bear the name of a file to be written
+            try:
+                for document in documents:
+                    with self._disk_errors():
+                        self._replace(writer, document)
+                with self._disk_errors():
+                    writer.commit()
+            except BaseException:
+                _discard(writer)
+                raise
+            with self._disk_errors():
+                writer.wait_merging_threads()
+                write_manifest(self._manifest, self._made_with, watermark)
+
+    def search(self, query: str, k: int, documents: Collection[int] | None = None) -> list[tuple[int, float]]:
+        if k < 1:
+            raise BadInput(f"The number of results is at least 1, not {k}.")
+        terms = list(dict.fromkeys(self._analyze(query, self._language)))
+        if not terms or (documents is not None and not documents):
+            return []
+        view = self._current()
+        if len(terms) > MAX_QUERY_TERMS:
+            terms = _rarest(terms, view.searcher)
+        return _best(view.searcher, _any_of(terms, documents, view.index.schema), k)
+
+    def _replace(self, writer: Any, document: DocumentEntries) -> None:
+        from tantivy import Document
+
+        writer.delete_documents_by_term("document_id", document.document_id)
+        for entry in document.entries:
+            terms = " ".join(self._analyze(entry.text, self._language))
+            writer.add_document(Document(chunk_id=entry.chunk_id, document_id=document.document_id, terms=terms))
+
+    def _current(self) -> _View:
+        """The index as any process last left it. Costs reading one small file where nothing changed."""
+        try:
+            view = self._view
+            if view is None or self._manifest.read_bytes() != view.manifest:
+                view = self._view = self._open()
+            return view
+        except (Unusable, OSError):
+            # Only the lock makes this sure: a writer may have removed old files between two of our looks.
+            with locked(self._lock):
+                return self._open_or_create()
+
+    def _open_or_create(self) -> _View:
+        """The index, started again if the folder cannot be used as it is. Call with the lock held."""
+        try:
+            self._view = self._open()
+        except Unusable as reason:
+            if self._tantivy.exists():
+                log.warning("The keyword index in %s %s: it is built again from zero.", self._folder, reason)
+            self._create()
+            self._view = self._open()
+        return self._view
+
+    def _open(self) -> _View:
+        """Raises Unusable unless the folder was made by this version and every byte is as it was written."""
+        import tantivy
+
+        try:
+            manifest = self._manifest.read_bytes()
+            watermark = read_watermark(manifest, self._made_with)
+            self._sound = _check_files(self._tantivy, self._sound)
+            index = tantivy.Index.open(str(self._tantivy))
+            index.register_tokenizer("terms", _joined_terms())
+            index.config_reader(reload_policy="manual")  # no thread that polls: we know when something changed
+        except (OSError, ValueError, KeyError, struct.error) as error:
+            raise Unusable(f"cannot be opened ({error})") from error
+        return _View(manifest, watermark, index, index.searcher())
+
+    def _create(self) -> None:
+        """An empty index at watermark 0, in place of whatever is there. Call with the lock held."""
+        import tantivy
+
+        self._manifest.unlink(missing_ok=True)  # first: without it, a folder half removed is never taken for whole
+        shutil.rmtree(self._tantivy, ignore_errors=True)
+        with self._disk_errors():
+            self._tantivy.mkdir(parents=True)
+            fields = tantivy.SchemaBuilder()
+            fields.add_integer_field("chunk_id", fast=True)
+            fields.add_integer_field("document_id", indexed=True)
+            fields.add_text_field("terms", tokenizer_name="terms", index_option="position")
+            tantivy.Index(fields.build(), str(self._tantivy))
+            write_manifest(self._manifest, self._made_with, watermark=0)
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """tantivy reports every failed write as one of these, often without its cause."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            free = shutil.disk_usage(self._folder).free
+            raise Unavailable(
+                f"The keyword index in {self._folder} cannot be written, and stays as it was: {error} "
+                f"The disk has {free / 1e6:,.0f} MB left; if that is little, make room and try again."
+            ) from error
+
+
+def _joined_terms() -> Any:
+    """Takes the terms as they are: the analyzer leaves no white space in them."""
+    import tantivy
+
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+
+
+def _any_of(terms: list[str], documents: Collection[int] | None, schema: Any) -> Any:
+    """The query for entries with at least one of ``terms``, in ``documents`` if given; those add nothing to scores."""
+    from tantivy import Occur, Query
+
+    query = Query.boolean_query([(Occur.Should, Query.term_query(schema, "terms", term)) for term in terms])
+    if documents is None:
+        return query
+    within = Query.const_score_query(Query.term_set_query(schema, "document_id", list(documents)), 0.0)
+    return Query.boolean_query([(Occur.Must, query), (Occur.Must, within)])
+
+
+def _rarest(terms: list[str], searcher: Any) -> list[str]:
+    """At most ``MAX_QUERY_TERMS`` of the terms that are in the index: the rarest, which say most."""
+    frequency = {term: searcher.doc_freq("terms", term) for term in terms}
+    present = sorted((term for term in terms if frequency[term]), key=frequency.__getitem__)
+    if len(present) > MAX_QUERY_TERMS:
+        log.warning("A query has %d different terms; its %d rarest are searched.", len(present), MAX_QUERY_TERMS)
+    return present[:MAX_QUERY_TERMS]
+
+
+def _best(searcher: Any, query: Any, k: int) -> list[tuple[int, float]]:
+    """The best ``k``, equal scores by chunk id. tantivy orders those by place in its files, which changes with merges:
+    so look beyond ``k`` until the scores fall below the last one wanted."""
+    limit = k + 1
+    while True:
+        hits = searcher.search(query, max(1, min(limit, searcher.num_docs)), count=False).hits
+        if len(hits) < limit or hits[-1][0] < hits[k - 1][0]:
+            break
+        limit *= 4
+    chunk_ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
+    ranking = zip(chunk_ids, (score for score, _ in hits), strict=True)
+    return sorted(ranking, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def _discard(writer: Any) -> None:
+    """Drop what is not committed, and the files already written for it."""
+    try:
+        writer.rollback()
+        writer.garbage_collect_files()
+    except (OSError, ValueError) as error:
+        log.warning("What an interrupted apply left on disk stays there until the next one: %s", error)
+
+
+def _check_files(folder: Path, sound: frozenset[str]) -> frozenset[str]:
+    """The files of the index in ``folder``, each checked against the CRC-32 tantivy put in its footer.
+
+    ``sound``: names checked before. Raises Unusable for a wrong checksum.
+    """
+    files: set[str] = set()
+    for segment in json.loads((folder / "meta.json").read_bytes())["segments"]:
+        name, deletes = segment["segment_id"].replace("-", ""), segment["deletes"]
+        files.update(path.name for path in folder.glob(f"{name}.*") if path.suffix != ".del")
+        if deletes:  # only this one: a killed process may have left others, half written
+            files.add(f"{name}.{deletes['opstamp']}.del")
+    for file in files - sound:
+        if not _checksum_holds(folder / file):
+            raise Unusable(f"has a damaged file, {file}")
+    return frozenset(files)
+
+
+def _checksum_holds(path: Path) -> bool:
+    """A file ends with a JSON footer, the footer's length and a magic number; the footer has the CRC of the rest."""
+    with path.open("rb") as file:
+        size = file.seek(-8, 2)
+        length, magic = struct.unpack("<II", file.read(8))
+        if magic != 1337 or length > size:
+            return False
+        file.seek(size - length)
+        expected = json.loads(file.read(length))["crc"]
+        file.seek(0)
+        crc, left = 0, size - length
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            crc, left = zlib.crc32(block, crc), left - len(block)
+        return crc == expected

@@ -1,0 +1,56 @@
+"""`manage.py search CORPUS "query"`: ranked chunks with every rank and score."""
+
+import json as jsonlib
+from dataclasses import asdict
+
+from django.core.management import BaseCommand
+
+from indexer.corpora import named
+from indexer.search import MODES, Found, search
+from ragplat import supervisor
+from ragplat.types import Rank, ScoredChunk
+
+
+class Command(BaseCommand):
+    help = "Search a corpus; prints the dense, lexical and fused rank and score of each chunk."
+
+    def add_arguments(self, parser):
+        parser.add_argument("corpus", help="Short name of the corpus.")
+        parser.add_argument("query")
+        parser.add_argument("--mode", choices=MODES, help="Default: the corpus's answer recipe.")
+        parser.add_argument("-k", type=int, default=10, help="How many chunks (default 10).")
+        parser.add_argument("--json", action="store_true", help="Print chunks and trace as JSON.")
+
+    def handle(self, *args, corpus, query, mode, k, json, **options):
+        target = named(corpus)
+        if mode == "lexical":
+            found = search(target, query, k=k, mode=mode)
+        else:
+            with supervisor.embedding_service(self.stderr.write):
+                found = search(target, query, k=k, mode=mode)
+        if json:
+            chunks = [asdict(chunk) for chunk in found.chunks]
+            self.stdout.write(jsonlib.dumps({"chunks": chunks, "trace": found.trace}, ensure_ascii=False, indent=1))
+        else:
+            self._print(found)
+
+    def _print(self, found: Found) -> None:
+        if not found.chunks:
+            self.stdout.write("Nothing found.")
+        for chunk in found.chunks:
+            self.stdout.write(
+                f"{chunk.rank:3}. {chunk.score:.4f}  dense {_leg(chunk.dense)}  lexical {_leg(chunk.lexical)}  "
+                f"{_place(chunk)}"
+            )
+            self.stdout.write(f"     {' '.join(chunk.text.split())[:160]}")
+        seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in found.trace["seconds"].items())
+        self.stdout.write(f"({seconds})")
+
+
+def _leg(rank: Rank | None) -> str:
+    return f"#{rank.rank:<3} {rank.score:7.4f}" if rank else "-".ljust(12)
+
+
+def _place(chunk: ScoredChunk) -> str:
+    page = f", page {chunk.page}" if chunk.page else ""
+    return f"{chunk.document}{page} [{chunk.start}:{chunk.end}]"

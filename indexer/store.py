@@ -1,0 +1,204 @@
+"""Every SQL statement on chunks, vectors and the change log, named, in one place.
+
+A chunk and its vector live in the partitions `indexer_chunk_ID` and `indexer_vector_ID` of their index. Deleting a
+document or an index removes what hangs on it by triggers (see migration 0002).
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from django.db import connection, transaction
+from pgvector import HalfVector
+
+from indexer.models import Chunk as ChunkRow
+from indexer.models import Document, Index
+from ragplat.errors import NotFound
+from ragplat.types import Chunk
+
+# Below this many vectors an exact scan takes a few milliseconds and is always right; above it the index pays.
+EXACT_SCAN_ROWS = 20_000
+HNSW_EF_SEARCH = 100
+
+COPY_CHUNKS = (
+    'COPY indexer_chunk (index_id, document_id, ordinal, start, "end", page, context, text, tokens) '
+    "FROM STDIN WITH (FORMAT BINARY)"
+)
+COPY_VECTORS = "COPY indexer_vector (index_id, chunk_id, document_id, embedding) FROM STDIN WITH (FORMAT BINARY)"
+
+PENDING_CHUNKS = """
+SELECT c.id, c.context, c.text FROM indexer_chunk c
+WHERE c.index_id = %s AND c.document_id = %s
+  AND NOT EXISTS (SELECT 1 FROM indexer_vector v WHERE v.index_id = c.index_id AND v.chunk_id = c.id)
+ORDER BY c.ordinal
+"""
+
+COUNTS = """
+SELECT (SELECT count(*) FROM indexer_chunk WHERE index_id = %(index)s AND document_id = %(document)s),
+       (SELECT count(*) FROM indexer_vector WHERE index_id = %(index)s AND document_id = %(document)s)
+"""
+
+# The join is part of the scan: with iterative scans on, HNSW goes on until k rows have passed it.
+DENSE = """
+SELECT v.chunk_id, -(v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})) AS score
+FROM indexer_vector_{index} v
+JOIN indexer_chunk_{index} c ON c.id = v.chunk_id AND c.index_id = {index}
+JOIN indexer_document d ON d.id = v.document_id
+WHERE c.enabled AND d.state = 'ready' {scope}
+ORDER BY v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})
+LIMIT %(k)s
+"""
+
+HITS = """
+SELECT c.id, c.document_id, d.name, c.ordinal, c.start, c."end", c.page, c.context, c.text
+FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
+WHERE c.index_id = %s AND c.id = ANY(%s) AND c.enabled AND d.state = 'ready'
+"""
+
+CREATE_HNSW = """
+CREATE INDEX CONCURRENTLY IF NOT EXISTS indexer_vector_{index}_hnsw ON indexer_vector_{index}
+USING hnsw ((embedding::halfvec({dimensions})) halfvec_ip_ops)
+"""
+
+CHANGES = "SELECT document_id, number FROM indexer_change WHERE index_id = %s AND number > %s ORDER BY number LIMIT %s"
+
+ENTRIES = """
+SELECT c.document_id, c.id, c.context, c.text FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
+WHERE c.index_id = %s AND c.document_id = ANY(%s) AND c.enabled AND d.state = 'ready'
+ORDER BY c.document_id, c.ordinal
+"""
+
+
+class Hit(NamedTuple):
+    """A chunk joined back to its document: what `HITS` selects."""
+
+    chunk_id: int
+    document_id: int
+    document: str
+    ordinal: int
+    start: int
+    end: int
+    page: int | None
+    context: str
+    text: str
+
+
+def _rows(sql: str, params: Any) -> list[tuple]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall()
+
+
+def hold(document_id: int) -> Document:
+    """Lock a document's row until the transaction ends. Raises NotFound when it was deleted meanwhile."""
+    document = Document.objects.select_for_update().defer("text").filter(pk=document_id).first()
+    if document is None:
+        raise NotFound(f"Document {document_id} was deleted.")
+    return document
+
+
+def write_chunks(index: Index, document_id: int, chunks: Sequence[Chunk]) -> None:
+    """Replace a document's chunks in an index. In the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM indexer_vector WHERE index_id = %s AND document_id = %s", [index.pk, document_id])
+        cursor.execute("DELETE FROM indexer_chunk WHERE index_id = %s AND document_id = %s", [index.pk, document_id])
+        with cursor.copy(COPY_CHUNKS) as copy:
+            copy.set_types(["int8", "int8", "int4", "int4", "int4", "int4", "text", "text", "int4"])
+            for c in chunks:
+                copy.write_row((index.pk, document_id, c.ordinal, c.start, c.end, c.page, c.context, c.text, c.tokens))
+
+
+def pending_chunks(index: Index, document_id: int) -> list[tuple[int, str, str]]:
+    """(id, context, text) of a document's chunks that have no vector yet, in order."""
+    return _rows(PENDING_CHUNKS, [index.pk, document_id])
+
+
+def write_vectors(index: Index, document_id: int, chunk_ids: Sequence[int], vectors: np.ndarray) -> None:
+    """Store unit vectors, float32 [n, index.dimensions], for chunks that have none. In the caller's transaction."""
+    with connection.cursor() as cursor, cursor.copy(COPY_VECTORS) as copy:
+        # A binary COPY takes the bytes as they are, so `bytea` carries what halfvec's receive function reads.
+        copy.set_types(["int8", "int8", "int8", "bytea"])
+        for chunk_id, vector in zip(chunk_ids, vectors, strict=True):
+            copy.write_row((index.pk, chunk_id, document_id, HalfVector(vector).to_binary()))
+
+
+def counts(index: Index, document_id: int) -> tuple[int, int]:
+    """How many chunks and how many vectors a document has in an index."""
+    return _rows(COUNTS, {"index": index.pk, "document": document_id})[0]
+
+
+def log_change(index_id: int, document_id: int) -> None:
+    """Tell followers that a document's entries may have changed. The last statement of a transaction: it locks."""
+    _rows("SELECT indexer_log_change(%s, %s)", [index_id, document_id])
+
+
+def set_enabled(chunk_ids: Collection[int], enabled: bool) -> int:
+    """Enable or disable chunks everywhere at once; returns how many changed."""
+    with transaction.atomic():
+        rows = ChunkRow.objects.filter(pk__in=chunk_ids).exclude(enabled=enabled)
+        touched = sorted(set(rows.values_list("index_id", "document_id")))
+        changed = rows.update(enabled=enabled)
+        for index_id, document_id in touched:
+            log_change(index_id, document_id)
+    return changed
+
+
+def dense(
+    index: Index, vector: np.ndarray, k: int, documents: Collection[int] | None = None
+) -> list[tuple[int, float]]:
+    """The k chunks with the largest inner product, as (chunk id, score), best first.
+
+    ``vector`` is a unit vector, float32 [index.dimensions]. ``documents`` restricts the search to these ids.
+    """
+    scope = "" if documents is None else "AND v.document_id = ANY(%(documents)s)"
+    sql = DENSE.format(index=int(index.pk), dimensions=int(index.dimensions), scope=scope)
+    params = {"vector": HalfVector(vector).to_text(), "k": k, "documents": list(documents or ())}
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Filters are applied after the index scan: without iterative scans too few rows would come back.
+        cursor.execute(
+            "SET LOCAL hnsw.iterative_scan = strict_order; "
+            f"SET LOCAL hnsw.ef_search = {max(HNSW_EF_SEARCH, min(int(k), 1000))}"
+        )
+        cursor.execute(sql, params)
+        return cursor.fetchall()
+
+
+def hits(index: Index, chunk_ids: Collection[int]) -> dict[int, Hit]:
+    """The chunks that may be shown: enabled, in documents that are ready. What is missing was deleted or disabled."""
+    return {row[0]: Hit(*row) for row in _rows(HITS, [index.pk, list(chunk_ids)])}
+
+
+def build_vector_index(index: Index) -> bool:
+    """Build the HNSW index of an index that has outgrown the exact scan; True when there is one afterwards.
+
+    Runs outside a transaction (CONCURRENTLY): searches and writes go on meanwhile.
+    """
+    rows = _rows(f"SELECT count(*) FROM indexer_vector_{int(index.pk)}", [])[0][0]
+    if rows <= EXACT_SCAN_ROWS:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("SET maintenance_work_mem = '1GB'")
+        # A build that was killed leaves an invalid index behind, which IF NOT EXISTS would take for the real one.
+        cursor.execute(
+            "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid",
+            [f"indexer_vector_{int(index.pk)}_hnsw"],
+        )
+        if cursor.fetchone():
+            cursor.execute(f"DROP INDEX indexer_vector_{int(index.pk)}_hnsw")
+        cursor.execute(CREATE_HNSW.format(index=int(index.pk), dimensions=int(index.dimensions)))
+    return True
+
+
+def changes(index_id: int, after: int, limit: int) -> list[tuple[int, int]]:
+    """(document id, change number) of documents changed after a change number, oldest first."""
+    return _rows(CHANGES, [index_id, after, limit])
+
+
+def last_change(index_id: int) -> int:
+    """The newest change number of an index; 0 when nothing ever changed."""
+    return _rows("SELECT coalesce(max(number), 0) FROM indexer_change WHERE index_id = %s", [index_id])[0][0]
+
+
+def entries(index_id: int, document_ids: Iterable[int]) -> list[tuple[int, int, str, str]]:
+    """(document id, chunk id, context, text) of all chunks of these documents that may be found."""
+    return _rows(ENTRIES, [index_id, list(document_ids)])

@@ -1,0 +1,61 @@
+"""The bytes of a document: the original, and pictures of its pages with the passage boxed."""
+
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotModified
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from indexer import reading
+from indexer.access import document_for
+from indexer.documents import path_of
+from indexer.models import Document
+from indexer.parsers import sandbox
+from ragplat.errors import BadInput, NotFound
+
+WIDTHS = (600, 900, 1400, 2000)  # pixels; few sizes, so that browsers' caches hit
+
+
+@require_GET
+def original(request: HttpRequest, pk: int) -> FileResponse:
+    """The file as it was uploaded, always as a download: a document never runs on our origin."""
+    document = document_for(request.user, pk)
+    try:
+        file = path_of(document).open("rb")
+    except FileNotFoundError:
+        raise NotFound(f'The original of "{document.name}" is missing from the storage.') from None
+    name = document.name.replace("\\", "/").rsplit("/", 1)[-1] or "document"
+    response = FileResponse(file, as_attachment=True, filename=name, content_type="application/octet-stream")
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@require_GET
+def page_image(request: HttpRequest, pk: int, page: int) -> HttpResponse:
+    """A page as a PNG, `?width=` pixels wide."""
+    document = _with_images(request, pk)
+    width = request.GET.get("width", "900")
+    if not width.isdigit() or int(width) not in WIDTHS:
+        raise BadInput(f"The width is {width}. Choose one of: {', '.join(map(str, WIDTHS))}.")
+    tag = f'"{document.sha256[:20]}-{page}-{width}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=86400"}
+    if tag in request.headers.get("If-None-Match", ""):
+        return HttpResponseNotModified(headers=headers)
+    picture = sandbox.render_page(path_of(document), page, int(width))
+    return HttpResponse(picture, content_type="image/png", headers=headers)
+
+
+@require_GET
+def page_boxes(request: HttpRequest, pk: int, page: int) -> HttpResponse:
+    """The boxes over the passage `?start=&end=` on a page, as an SVG to lay over its picture."""
+    document = _with_images(request, pk)
+    passage = reading.passage_in(document, request.GET.get("start"), request.GET.get("end"))
+    text = reading.on_page(document, passage, page) if passage else ""
+    boxes = sandbox.find_boxes(path_of(document), page, text) if text.strip() else []
+    shapes = [(box.left, box.top, box.right - box.left, box.bottom - box.top) for box in boxes]
+    return render(request, "indexer/_boxes.html", {"shapes": shapes, "page": page})
+
+
+def _with_images(request: HttpRequest, pk: int) -> Document:
+    document = document_for(request.user, pk)
+    if not reading.has_images(document):
+        raise BadInput(f'"{document.name}" has no page images: its text is shown instead.')
+    return document

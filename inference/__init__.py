@@ -1,0 +1,1 @@
+"""Owns one question: from a query to a cited answer."""

@@ -1,0 +1,151 @@
+"""Asking in a conversation: the answer is made in a thread of the web process and stored, whoever is watching.
+
+A browser only follows. Leaving, reloading or losing the connection neither stops nor loses the answer.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from indexer.models import Corpus
+from inference.models import Conversation, Turn
+from inference.pipeline import Done, Event, Sources, Stage, Text, answer, checked
+from ragplat.errors import BadInput, RagplatError, TooLarge
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 16  # answers being made in this process
+LOST_AFTER = timedelta(minutes=5)  # an answer nobody is making any more, as after a restart
+POLL_SECONDS = 0.5  # for an answer made by another process
+
+
+@dataclass(slots=True)
+class _Run:
+    """The events of an answer in the making, for any number of followers."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    ended: bool = False
+
+    def add(self, event: dict[str, Any]) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.ended = event["type"] in ("done", "failed")
+            self.changed.notify_all()
+
+    def after(self, count: int, timeout: float) -> list[dict[str, Any]]:
+        """The events after the first ``count``; waits for one at most ``timeout`` seconds."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.events) > count, timeout)
+            return self.events[count:]
+
+
+_runs: dict[int, _Run] = {}
+
+
+def ask(user: AbstractBaseUser, corpus: Corpus, question: str, conversation: Conversation | None = None) -> Turn:
+    """Store a question and start answering it. Raises BadInput, or TooLarge when too many answers are being made."""
+    question = checked(question)
+    if sum(not run.ended for run in list(_runs.values())) >= MOST_AT_ONCE:
+        raise TooLarge(f"{MOST_AT_ONCE} answers are being written right now. Ask again in a moment.")
+    with transaction.atomic():
+        if conversation is None:
+            title = " ".join(question.split())
+            title = title if len(title) <= 100 else f"{title[:99]}…"
+            conversation = Conversation.objects.create(user=user, corpus=corpus, title=title)
+        elif conversation.corpus_id != corpus.pk:
+            raise BadInput("This conversation belongs to another corpus. Start a new one.")
+        turn = Turn.objects.create(conversation=conversation, question=question, recipe=corpus.answer_recipe)
+        conversation.save(update_fields=["changed"])
+    _forget_old_runs()
+    run = _runs[turn.pk] = _Run()
+    threading.Thread(target=_work, args=(turn, run), name=f"turn-{turn.pk}", daemon=True).start()
+    return turn
+
+
+async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
+    """Replay an answer's events from the start and follow them to the end; see `_event` for their form."""
+    run, seen = _runs.get(turn_id), 0
+    while run is not None:
+        fresh = await asyncio.to_thread(run.after, seen, 15.0)
+        seen += len(fresh)
+        for event in fresh:
+            yield event
+        if run.ended and seen == len(run.events):
+            return
+        if not fresh:
+            yield {"type": "waiting"}  # keeps proxies from closing a silent stream
+    while True:
+        turn = await Turn.objects.only("state", "reason", "created").aget(pk=turn_id)
+        if turn.state != Turn.State.ASKED or timezone.now() - turn.created > LOST_AFTER:
+            yield _ending(turn)
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _ending(turn: Turn) -> dict[str, Any]:
+    if turn.state == Turn.State.ANSWERED:
+        return {"type": "done", "turn": turn.pk}
+    return {"type": "failed", "reason": turn.reason or "The answer was interrupted. Ask again."}
+
+
+def _work(turn: Turn, run: _Run) -> None:
+    close_old_connections()
+    try:
+        corpus = turn.conversation.corpus
+        for event in answer(corpus, turn.question, turn.recipe.value()):
+            if isinstance(event, Done):
+                _keep(turn, event)
+            run.add(_event(event, turn))
+    except Exception as error:
+        reason = error.message if isinstance(error, RagplatError) else f"An unexpected error: {error}"
+        if not isinstance(error, RagplatError):
+            log.exception("turn %s", turn.pk)
+        Turn.objects.filter(pk=turn.pk).update(state=Turn.State.FAILED, reason=reason)
+        run.add({"type": "failed", "reason": reason})
+    finally:
+        close_old_connections()
+
+
+def _keep(turn: Turn, done: Done) -> None:
+    made = done.answer
+    turn.text, turn.finish_reason, turn.trace = made.text, made.finish_reason, made.trace
+    turn.citations = [asdict(citation) for citation in made.citations]
+    turn.sentences = [
+        {
+            "start": sentence.start,
+            "end": sentence.end,
+            "support": sentence.support,
+            "citations": [citation.number for citation in sentence.citations],
+        }
+        for sentence in made.sentences
+    ]
+    turn.state, turn.reason = Turn.State.ANSWERED, made.trace.get("error", "")
+    turn.save()
+
+
+def _event(event: Event, turn: Turn) -> dict[str, Any]:
+    match event:
+        case Stage(name=name):
+            return {"type": "stage", "name": name}
+        case Text(text=text):
+            return {"type": "text", "text": text}
+        case Sources(chunks=chunks):
+            return {"type": "sources", "sources": [{"number": n} | asdict(c) for n, c in enumerate(chunks, start=1)]}
+        case Done():
+            return {"type": "done", "turn": turn.pk}
+
+
+def _forget_old_runs() -> None:
+    """Ended answers are in the database; their events are kept a little for those who are just reconnecting."""
+    ended = [turn_id for turn_id, run in list(_runs.items()) if run.ended]
+    for turn_id in ended[: -2 * MOST_AT_ONCE]:
+        _runs.pop(turn_id, None)

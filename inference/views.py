@@ -1,0 +1,228 @@
+"""The pages where questions are asked and answers read. Everything shown comes from the rows of the conversation."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.paginator import Paginator
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from indexer import store
+from indexer.access import corpus_for, visible_corpora
+from indexer.models import Corpus, Document
+from inference import rendering, turns
+from inference.models import Conversation, Turn
+from ragplat.errors import BadInput, NotFound
+
+LATEST_TURNS = 30  # shown at first; a link shows the others
+CLOSEST = 3  # passages offered when the documents do not answer
+EXAMPLES = {"en": "What is said about {}?", "zh": "关于“{}”，文档里怎么说？"}
+
+
+@require_GET
+def start(request: HttpRequest) -> HttpResponse:
+    """A new question: corpus picker, question box, examples."""
+    return _start_page(request, request.GET.get("corpus") or request.session.get("corpus"))
+
+
+def _start_page(request: HttpRequest, slug: str | None, question: str = "", error: str = "") -> HttpResponse:
+    choices = list(
+        visible_corpora(request.user)
+        .annotate(ready=Count("documents", filter=Q(documents__state=Document.State.READY)))
+        .order_by("title")
+    )
+    chosen = next((one for one in choices if one.slug == slug), None)
+    chosen = chosen or next((one for one in choices if one.ready), None) or next(iter(choices), None)
+    context = {
+        "corpora": choices,
+        "corpus": chosen,
+        "examples": examples(chosen) if chosen and chosen.ready else [],
+        "question": question,
+        "error": error,
+    }
+    return render(request, "inference/start.html", context, status=400 if error else 200)
+
+
+def examples(corpus: Corpus) -> list[str]:
+    """A few questions to begin with, from the titles of the longest documents."""
+    ready = corpus.documents.filter(state=Document.State.READY).exclude(title="")
+    titles = ready.order_by("-chunk_count").values_list("title", flat=True)[:12]
+    wording = EXAMPLES.get(corpus.language, EXAMPLES["en"])
+    return [wording.format(title) for title in dict.fromkeys(titles) if len(title) <= 60][:3]
+
+
+@require_POST
+def ask(request: HttpRequest) -> HttpResponse:
+    """Take a question. Scripts get the new turn to append; plain forms go to the conversation."""
+    corpus = corpus_for(request.user, request.POST.get("corpus", ""))
+    pk = request.POST.get("conversation", "")
+    going_on = conversation_for(request.user, int(pk)) if pk.isascii() and pk.isdigit() else None
+    question = request.POST.get("question", "")
+    try:
+        made = turns.ask(request.user, corpus, question, going_on)
+    except BadInput as error:
+        if "text/html" not in request.headers.get("Accept", "text/html"):
+            raise
+        if going_on:
+            return _conversation_page(request, going_on, question=question, error=error.message)
+        return _start_page(request, corpus.slug, question=question, error=error.message)
+    request.session["corpus"] = corpus.slug
+    address = f"{reverse('conversation', args=[made.conversation_id])}#turn-{made.pk}"
+    if "HX-Request" not in request.headers:
+        return redirect(address)
+    if going_on is None:
+        return HttpResponse(headers={"HX-Redirect": address})
+    return render(request, "inference/_turn.html", {"turn": made})
+
+
+def conversation_for(user: AbstractBaseUser, pk: int) -> Conversation:
+    """A person's own conversation with a corpus they may still read. Raises NotFound."""
+    found = conversations_of(user).filter(pk=pk).first()
+    if found is None:
+        raise NotFound("There is no such conversation. It may have been deleted.")
+    return found
+
+
+def conversations_of(user: AbstractBaseUser) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(user=user, corpus__in=visible_corpora(user)).select_related("corpus")
+
+
+def turn_for(user: AbstractBaseUser, pk: int) -> Turn:
+    """A turn of a person's own conversation. Raises NotFound."""
+    rows = Turn.objects.select_related("conversation__corpus", "recipe")
+    found = rows.filter(pk=pk, conversation__in=conversations_of(user)).first()
+    if found is None:
+        raise NotFound("There is no such answer. It may have been deleted.")
+    return found
+
+
+@require_GET
+def conversation(request: HttpRequest, pk: int) -> HttpResponse:
+    """A conversation, as it is kept; answers still being written are followed from there."""
+    return _conversation_page(request, conversation_for(request.user, pk))
+
+
+def _conversation_page(
+    request: HttpRequest, conversation: Conversation, question: str = "", error: str = ""
+) -> HttpResponse:
+    total = conversation.turns.count()
+    first = 0 if "all" in request.GET else max(0, total - LATEST_TURNS)
+    shown = list(conversation.turns.all()[first:])
+    prepare(conversation.corpus, shown)
+    context = {
+        "conversation": conversation,
+        "corpus": conversation.corpus,
+        "turns": shown,
+        "earlier": first,
+        "latest": next((one for one in reversed(shown) if one.citations), None),
+        "waiting": any(one.state == Turn.State.ASKED for one in shown),
+        "question": question,
+        "error": error,
+    }
+    return render(request, "inference/conversation.html", context, status=400 if error else 200)
+
+
+def prepare(corpus: Corpus, shown: Iterable[Turn]) -> None:
+    """Give turns what their templates show: `html`, `sources`, `closest`. Two queries, however many turns."""
+    shown = list(shown)
+    cited = {one["document_id"] for turn in shown for one in turn.citations}
+    documents = set(corpus.documents.filter(pk__in=cited).values_list("pk", flat=True)) if cited else set()
+    refused = [turn for turn in shown if turn.finish_reason == "no_answer"]
+    wanted = {one["chunk_id"] for turn in refused for one in turn.trace.get("chunks", [])[:CLOSEST]}
+    hits = store.hits(corpus.active_index(), wanted) if wanted else {}
+    for turn in shown:
+        turn.html = rendering.answer_html(turn, documents)
+        turn.sources = rendering.sources(turn, documents)
+        turn.closest = [_closest(hits[one["chunk_id"]]) for one in _ranked(turn, refused) if one["chunk_id"] in hits]
+
+
+def _ranked(turn: Turn, refused: list[Turn]) -> list[dict[str, Any]]:
+    return turn.trace.get("chunks", [])[:CLOSEST] if turn in refused else []
+
+
+def _closest(hit: store.Hit) -> dict[str, Any]:
+    place = hit._asdict()
+    return place | {
+        "viewer": rendering.link("document", place),
+        "passage": rendering.link("document-passage", place),
+    }
+
+
+@require_GET
+def conversations(request: HttpRequest) -> HttpResponse:
+    """All of a person's conversations, newest first."""
+    page = Paginator(conversations_of(request.user).order_by("-changed"), 50).get_page(request.GET.get("page"))
+    return render(request, "inference/conversations.html", {"section": "conversations", "page": page})
+
+
+@require_http_methods(["GET", "POST"])
+def delete_conversation(request: HttpRequest, pk: int) -> HttpResponse:
+    """Delete a conversation after asking."""
+    found = conversation_for(request.user, pk)
+    if request.method == "GET":
+        return render(request, "inference/conversation_delete.html", {"conversation": found})
+    found.delete()
+    messages.success(request, "The conversation was deleted.")
+    if "HX-Request" in request.headers:
+        return HttpResponse(headers={"HX-Redirect": reverse("conversations")})
+    return redirect("conversations")
+
+
+@require_GET
+def turn(request: HttpRequest, pk: int) -> HttpResponse:
+    """One turn, as the conversation page shows it: what a finished stream is replaced by."""
+    found = turn_for(request.user, pk)
+    if "HX-Request" not in request.headers:
+        return redirect(f"{reverse('conversation', args=[found.conversation_id])}#turn-{found.pk}")
+    prepare(found.conversation.corpus, [found])
+    return render(request, "inference/_turn.html", {"turn": found})
+
+
+@require_GET
+def turn_sources(request: HttpRequest, pk: int) -> HttpResponse:
+    """The panel's list of what an answer cites."""
+    found = turn_for(request.user, pk)
+    prepare(found.conversation.corpus, [found])
+    return render(request, "inference/_sources.html", {"turn": found})
+
+
+@require_GET
+def turn_trace(request: HttpRequest, pk: int) -> HttpResponse:
+    """Why this answer: where each retriever put each chunk, which were shown and cited, and how long all took."""
+    found = turn_for(request.user, pk)
+    trace = found.trace
+    dropped, cited = set(trace.get("dropped", [])), {one["chunk_id"] for one in found.citations}
+    chunks = [
+        one | {"cited": one["chunk_id"] in cited, "dropped": one["chunk_id"] in dropped}
+        | {"viewer": rendering.link("document", one), "passage": rendering.link("document-passage", one)}
+        for one in trace.get("chunks", [])
+    ]
+    context = {"turn": found, "trace": trace, "chunks": chunks, "total": _seconds(trace)}
+    template = "inference/_trace.html" if "HX-Request" in request.headers else "inference/trace.html"
+    return render(request, template, context)
+
+
+def _seconds(trace: dict[str, Any]) -> float:
+    return sum(stage.get("seconds", 0) for stage in trace.get("stages", []))
+
+
+async def turn_events(request: HttpRequest, pk: int) -> HttpResponse:
+    """The making of an answer as server-sent events, from the beginning."""
+    user = await request.auser()
+    found = await sync_to_async(turn_for)(user, pk)
+    response = StreamingHttpResponse(_event_lines(found.pk), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _event_lines(turn_id: int) -> AsyncIterator[str]:
+    async for event in turns.events(turn_id):
+        yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"

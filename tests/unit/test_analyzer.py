@@ -1,0 +1,115 @@
+"""From text to terms."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.analyzer import ANALYZERS, analyze, analyzer_signature
+from ragplat.errors import BadInput
+
+LANGUAGE = st.sampled_from(["en", "de", "fr", "ru", "ar", "hi", "tr", "zh", "ja", "ko", "th", ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("The cells were Running", "the cell were run"),
+        ("Café naïve Łódź Straße", "cafe naiv lodz strass"),
+        ("ＦＵＬＬ　ｗｉｄｔｈ ﬁne", "full width fine"),
+        ("1,000 1000 1,234,567.89", "1000 1000 1234567.89"),
+        ("3.11 and 3.11.4", "3.11 and 3.11.4"),
+        ("1,2,3 10,00", "1 2 3 10 00"),
+        ("10,000mg", "10000 mg"),
+        ("snake_case", "snake_case snake case"),
+        ("camelCase", "camelcas camel case"),
+        ("HTTPResponse parseHTTP", "httprespons http respons parsehttp pars http"),
+        ("dotted.names.here", "dotted.names.here dot name here"),
+        ("kebab-case well‐known", "kebab-case kebab case well-known well known"),
+        ("__init__ foo__bar", "init foo__bar foo bar"),
+        ("2024-01-15", "2024-01-15 2024 01 15"),
+        ("DNAs", "dnas"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("Levi's don’t", "levi s don t"),
+        ("黑豹队308分", "黑 黑豹 豹 豹队 队 308 分"),
+        ("中\n国。人", "中 中国 国 人"),
+        ("検索テスト", "検 検索 索 索テ テ テス ス スト ト"),
+        ("수도 서울", "수 수도 도 서 서울 울"),
+        ("用Python3编程", "用 python3 编 编程 程"),
+        ("... !? —", ""),
+        ("", ""),
+    ],
+)
+def test_terms(text, terms):
+    assert analyze(text, "en") == terms.split()
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "terms"),
+    [
+        ("de", "Häuser Haus größer", "haus haus gross"),
+        ("fr", "l'avion forêts généralement", "l avion foret general"),
+        ("ru", "новые компьютеры running", "нов компьютер run"),
+        ("hi", "हिन्दी में", "हिन्द म"),
+        ("tr", "İstanbul", "istanbul"),
+        ("zh", "running 机器", "run 机 机器 器"),
+        ("", "running Häuser", "run hauser"),
+        ("xx", "running", "run"),
+        ("vi", "tiếng Việt", "tieng viet"),
+    ],
+)
+def test_stemming_goes_by_language(language, text, terms):
+    assert analyze(text, language) == terms.split()
+
+
+def test_accents_do_not_matter_for_finding():
+    assert analyze("RÉSUMÉ Zürich", "en") == analyze("resume zurich", "en")
+    assert analyze("Мой", "bg") == ["мой"]  # but й is a letter of its own
+
+
+def test_a_long_run_is_cut_and_kept_whole():
+    blob = "0123456789abcdef" * 100
+    terms = analyze(blob, "en")
+    assert "".join(terms) == blob
+    assert max(map(len, terms)) == 128
+
+
+@given(st.text(), LANGUAGE)
+def test_terms_can_be_joined_by_spaces_and_are_bounded(text, language):
+    terms = analyze(text, language)
+    assert " ".join(terms).split() == terms
+    assert all(len(term.encode()) < 5_000 for term in terms)
+
+
+@given(st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=1))
+def test_every_character_and_pair_of_a_run_is_found(run):
+    terms = analyze(run, "zh")
+    assert set(run) <= set(terms)
+    assert {first + second for first, second in pairwise(run)} <= set(terms)
+    assert len(terms) == 2 * len(run) - 1
+
+
+@given(st.lists(st.sampled_from(["alpha", "PubMed", "snake_case", "中国", "3.11", "Ünï"]), max_size=8), LANGUAGE)
+def test_terms_of_a_text_are_those_of_its_words(words, language):
+    assert analyze(" ".join(words), language) == [term for word in words for term in analyze(word, language)]
+
+
+def test_threads_do_not_mix_up_their_words():
+    words = [f"{stem}{end}" for stem in ("runn", "hopp", "walk", "nation") for end in ("ing", "ed", "s", "ational")]
+    texts = [" ".join(f"{word}{number}x" for word in words) + " ".join(words) for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: analyze(text, "es"), texts))
+    assert found == [analyze(text, "es") for text in texts]
+
+
+def test_signature_names_everything_the_terms_depend_on():
+    assert analyzer_signature("words-cjk@1", "en").startswith("analyzer|name:words-cjk@1|language:en|snowball:")
+    assert analyzer_signature("words-cjk@1", "en") != analyzer_signature("words-cjk@1", "de")
+    assert ANALYZERS.get("words-cjk@1") is analyze
+
+
+def test_an_unknown_analyzer_lists_the_choices():
+    with pytest.raises(BadInput, match=r'no analyzer named "words@0".*words-cjk@1'):
+        analyzer_signature("words@0", "en")

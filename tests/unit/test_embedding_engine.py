@@ -1,0 +1,133 @@
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.embedding.engine import Engine, Overloaded, batches
+from ragplat.errors import EmbedderUnavailable
+
+
+class Recorder:
+    """Gives each text its first id as vector, and waits until it may go on."""
+
+    dimensions = 1
+
+    def __init__(self, held: bool = False):
+        self.seen: list[list[int]] = []
+        self.started = threading.Semaphore(0)
+        self.go = threading.Event()
+        if not held:
+            self.go.set()
+
+    def embed(self, batch):
+        self.seen.append([int(text[0]) for text in batch])
+        self.started.release()
+        assert self.go.wait(10)
+        if any(text[0] < 0 for text in batch):
+            raise RuntimeError("broken weights")
+        return np.asarray([[text[0]] for text in batch], dtype=np.float32)
+
+
+def texts(*lengths: int, first: int = 0) -> list[np.ndarray]:
+    return [np.full(length, first + number, dtype=np.int32) for number, length in enumerate(lengths)]
+
+
+@pytest.fixture
+def held():
+    """An engine of batches of 10 tokens and a queue of 100 whose first batch, (999,), is held back."""
+    recorder = Recorder(held=True)
+    engine = Engine(recorder, batch_tokens=10, queue_tokens=100)
+    engine.submit(texts(10, first=999))
+    assert recorder.started.acquire(timeout=10)
+    yield engine, recorder
+    recorder.go.set()
+    engine.close()
+
+
+@given(st.lists(st.integers(1, 50)), st.integers(1, 100))
+def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    cut = batches(lengths, budget)
+    assert sorted(position for batch in cut for position in batch) == list(range(len(lengths)))
+    for batch in cut:
+        longest = max(lengths[position] for position in batch)
+        assert len(batch) == 1 or longest * len(batch) <= budget
+    flat = [lengths[position] for batch in cut for position in batch]
+    assert flat == sorted(flat)
+
+
+@given(st.lists(st.integers(1, 30), max_size=40))
+def test_results_come_back_in_order(lengths):
+    engine = Engine(Recorder(), batch_tokens=32)
+    try:
+        assert engine.submit(texts(*lengths)).result(10).ravel().tolist() == list(range(len(lengths)))
+    finally:
+        engine.close()
+
+
+def test_queries_overtake_bulk_work_at_the_next_batch(held):
+    engine, recorder = held
+    bulk = engine.submit(texts(10, 10, 10, first=100))
+    query = engine.submit(texts(5, first=7), "query")
+    recorder.go.set()
+    assert query.result(10).tolist() == [[7]]
+    assert bulk.result(10).ravel().tolist() == [100, 101, 102]
+    assert recorder.seen == [[999], [7], [100], [101], [102]]
+
+
+def test_bulk_work_may_fill_four_fifths_of_the_queue(held):
+    engine, _ = held  # holds 10 tokens
+    engine.submit(texts(10, 60))
+    with pytest.raises(Overloaded) as refused:
+        engine.submit(texts(1))
+    assert 1 <= refused.value.retry_after <= 30
+    engine.submit(texts(20), "query")
+    with pytest.raises(Overloaded):
+        engine.submit(texts(1), "query")
+
+
+def test_tokens_leave_the_queue_when_done():
+    engine = Engine(Recorder(), batch_tokens=10, queue_tokens=50)
+    for _ in range(10):
+        engine.submit(texts(10, 10, 10)).result(10)
+    engine.close()
+    assert engine._queued_tokens == 0
+
+
+def test_an_empty_queue_takes_a_request_of_any_size():
+    engine = Engine(Recorder(), batch_tokens=10, queue_tokens=20)
+    assert len(engine.submit(texts(*[10] * 9)).result(10)) == 9
+    engine.close()
+
+
+def test_cancelled_work_is_dropped(held):
+    engine, recorder = held
+    dropped = engine.submit(texts(10, 10, first=100))
+    kept = engine.submit(texts(10, first=200))
+    dropped.cancel()
+    recorder.go.set()
+    assert kept.result(10).tolist() == [[200]]
+    assert recorder.seen == [[999], [200]]
+
+
+def test_a_failing_batch_fails_its_own_request_only():
+    engine = Engine(Recorder(), batch_tokens=10)
+    broken = engine.submit(texts(10, 10, first=-2))
+    with pytest.raises(RuntimeError, match="broken weights"):
+        broken.result(10)
+    assert engine.submit(texts(3, first=5)).result(10).tolist() == [[5]]
+    assert engine.alive
+    engine.close()
+    assert engine._queued_tokens == 0
+
+
+def test_closing_finishes_what_is_queued(held):
+    engine, recorder = held
+    last = engine.submit(texts(10, 10))
+    threading.Timer(0.05, recorder.go.set).start()
+    engine.close()
+    assert last.result(0).ravel().tolist() == [0, 1]
+    assert not engine.alive
+    with pytest.raises(EmbedderUnavailable, match="stopping"):
+        engine.submit(texts(1))

@@ -1,0 +1,135 @@
+"""The extractive generator: exact quotes, readable order, plain refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.citations import resolve
+from inference.generators.evidence import passages
+from inference.generators.extractive import ExtractiveGenerator
+from inference.prompts import REFUSALS, build
+from indexer.analyzer import analyze
+from ragplat.types import ScoredChunk
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    """Unit vectors over the terms seen: the share of words in common."""
+    seen = sorted({term for text in texts for term in analyze(text, "en")}) or ["-"]
+    vectors = np.array([[float(term in set(analyze(text, "en"))) for term in seen] for text in texts])
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def prompt(question: str, *texts: str, language: str = "en", document: int | None = None, step: int = 10_000):
+    chunks = [
+        ScoredChunk(
+            chunk_id=i,
+            document_id=document or i,
+            document=f"{document or i}.md",
+            ordinal=i,
+            start=step * i,
+            end=step * i + len(text),
+            page=None,
+            context="",
+            text=text,
+            score=1 / i,
+            rank=i,
+        )
+        for i, text in enumerate(texts, start=1)
+    ]
+    return build(question, chunks, 10**6, len, language, strict=True)
+
+
+def answer(asked, **options):
+    deltas = list(ExtractiveGenerator(embed, **options).generate(asked))
+    return resolve("".join(delta.text for delta in deltas), asked, deltas[-1].finish_reason)
+
+
+NORMANS = (
+    "The Normans were the people who in the 10th century gave their name to Normandy, a region in France. "
+    "The Norse leader who swore fealty to King Charles III was Rollo. "
+    "Their distinct identity emerged in the first half of the 10th century."
+)
+OTHER = "Bread is baked from flour, water and salt. Most bakeries open before sunrise."
+
+
+def test_quotes_the_sentence_that_answers():
+    found = answer(prompt("Who was the Norse leader who swore fealty to King Charles III?", OTHER, NORMANS))
+    assert found.finish_reason == "stop"
+    assert found.citations[0].quote == "The Norse leader who swore fealty to King Charles III was Rollo."
+    assert found.citations[0].number == 2
+    assert {sentence.support for sentence in found.sentences} == {"supported"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_refuses_what_is_not_there(language):
+    found = answer(prompt("Who won the 1954 ice hockey cup in Krasnoyarsk?", OTHER, NORMANS, language=language))
+    assert (found.text, found.finish_reason) == (REFUSALS[language], "no_answer")
+
+
+def test_quotes_something_all_the_same_when_not_strict():
+    found = answer(prompt("Who won the 1954 ice hockey cup in Krasnoyarsk?", OTHER, NORMANS), strict=False)
+    assert found.finish_reason == "stop"
+    assert found.citations
+
+
+def test_chinese():
+    text = "北京是中华人民共和国的首都。故宫位于北京\n市中心。面包由面粉和水制成。"
+    found = answer(prompt("故宫位于哪里？", text, language="zh"))
+    assert "故宫位于北京市中心。[1]" in found.text
+    assert "故宫位于北京\n市中心。" in [citation.quote for citation in found.citations]
+
+
+def test_overlapping_chunks_are_quoted_once():
+    first = NORMANS
+    asked = prompt("Who was the Norse leader who swore fealty?", first, first[101:], document=1, step=101)
+    found = answer(asked)
+    assert found.text.count("was Rollo.") == 1
+
+
+def test_a_list_keeps_its_lead_in_line_and_marks_each_item():
+    text = "Intro words here.\n\nThe server settings that you can change are:\n\n- port number\n- host name\n\nMore text follows."
+    found = answer(prompt("Which server settings can you change?", text))
+    assert "The server settings that you can change are:\n\n- port number [1]\n- host name [1]" in found.text
+    quotes = [citation.quote for citation in found.citations]
+    assert "- port number" in quotes
+    assert {sentence.support for sentence in found.sentences} == {"supported"}
+
+
+def test_code_answers_a_how_to_question():
+    text = "To install the server, run:\n\n```bash\nmake setup\nmake up\n```\n\nUnrelated words follow here."
+    found = answer(prompt("How do I install the server?", text))
+    assert "To install the server, run:\n\n```bash\nmake setup\nmake up\n```" in found.text
+    assert found.citations[-1].quote == "```bash\nmake setup\nmake up\n```"
+    assert not any("make up" in passage.text for passage in passages(prompt("Who made the server?", text)))
+
+
+def test_what_says_nothing_is_no_candidate():
+    text = "# The server heading\n\n---\n\n[server](x.md)\n\n| a | b |\n|---|---|\n| server | port |\n\nShort.\n\nWhich server is this?"
+    assert [passage.text for passage in passages(prompt("Which server?", text))] == ["| server | port |"]
+
+
+def test_markers_of_the_source_do_not_become_ours():
+    text = "The Norse leader who swore fealty was Rollo, as Smith [3] and others wrote."
+    found = answer(prompt("Who was the Norse leader who swore fealty?", text))
+    assert found.unknown_markers == 0
+    assert [citation.quote for citation in found.citations] == [text]
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [NORMANS, OTHER, "故宫位于北京\n市中心。人口很多。", "- one item here\n- two items here", "Steps are these:", "```\nx = [1]\n```",
+         "| a | b |", "# Head", "See [2] and\nmore words there.", "", "Wrapped\n  text   goes on here."]  # fmt: skip
+    ),
+    max_size=6,
+).map("\n\n".join)
+
+
+@given(st.lists(st.one_of(LINES, st.text(max_size=120)), max_size=4), st.sampled_from(["en", "zh"]))
+def test_every_quote_is_in_its_chunk(texts, language):
+    asked = prompt("How do I find the Norse leader 故宫?", *texts, language=language)
+    deltas = list(ExtractiveGenerator(embed, strict=False).generate(asked))
+    found = resolve("".join(delta.text for delta in deltas), asked, deltas[-1].finish_reason)
+    for sentence in found.sentences:
+        words = "".join(sentence.text.split())
+        assert any(words in "".join(chunk.text.split()) for chunk in asked.chunks), sentence.text
