@@ -20,6 +20,7 @@ _WORD = r"(?:\^|(?:[Ss]ources?|资料|来源)\s*)?"
 _NO_LINK = r"(?!\(\s*(?:https?:|#|/))"
 MARKER = re.compile(rf"[\[【［]{{1,2}}{_WORD}({_NUMBERS})[\]】］]{{1,2}}{_NO_LINK}")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+_BESIDE = 24  # characters beside a marker that tell whether it was copied with them
 _EDGES = " \t\n.,;:!?。，；：！？、\"'“”‘’*_"
 _LIST_MARK = re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)])\s+")
 
@@ -79,12 +80,18 @@ def _markers(text: str, chunks: Sequence[ScoredChunk]) -> Iterator[re.Match[str]
 
 
 def _copied(text: str, match: re.Match[str], chunks: Sequence[ScoredChunk]) -> bool:
-    """Whether a source has these brackets after the same words, and the line has a marker of its own besides."""
-    before = " ".join(text[max(0, match.start() - 24) : match.start()].split(" "))
-    quote = re.sub(r"\s+", " ", before + match.group()).strip()
-    if len(quote) < len(match.group()) + 8 or not MARKER.search(text[match.end() :].partition("\n")[0]):
+    """Whether a source has these brackets beside the same words, and the line has a marker of its own besides."""
+    if not MARKER.search(text[match.end() :].partition("\n")[0]):
         return False
-    return any(quote in re.sub(r"\s+", " ", chunk.text) for chunk in chunks)
+    before = text[max(0, match.start() - _BESIDE) : match.start()].rpartition("]")[2]
+    after = text[match.end() : match.end() + _BESIDE].partition("[")[0]
+    quotes = [_one_space(quote) for quote in (before + match.group(), match.group() + after)]
+    telling = [quote for quote in quotes if len(quote) >= len(match.group()) + 6]
+    return any(quote in _one_space(chunk.text) for quote in telling for chunk in chunks)
+
+
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _expand(numbers_text: str, most: int) -> list[int]:

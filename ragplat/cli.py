@@ -13,8 +13,8 @@ WITHOUT_DATABASE = {"help", "version", "--help", "-h", "--version", "check", "co
 def run(argv: list[str]) -> int:
     """Run a management command; the exit code is 0 only on success."""
     try:
-        if needs_database(argv):
-            use_database()
+        if needs_database(argv) and use_database() and argv[1] != "migrate":
+            _execute([argv[0], "migrate", "--verbosity", "0"])
         return _execute(argv)
     except RagplatError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -33,14 +33,19 @@ def needs_database(argv: list[str]) -> bool:
     return bool(words) and words[0] not in WITHOUT_DATABASE and not {"--help", "-h"} & set(words)
 
 
-def use_database() -> None:
-    """Make DATABASE_URL name a running database: the one set, or the embedded one, started at need."""
+def use_database() -> bool:
+    """Make DATABASE_URL name a running database: the one set, or the embedded one, started at need.
+
+    True when the embedded one was made just now and has no tables yet.
+    """
     if os.environ.get("DATABASE_URL", "").strip():
-        return
+        return False
     from ragplat.database import start_embedded
     from ragplat.paths import var_dir
 
-    os.environ["DATABASE_URL"] = start_embedded(var_dir())
+    url, new = start_embedded(var_dir())
+    os.environ["DATABASE_URL"] = url
+    return new
 
 
 def _execute(argv: list[str]) -> int:

@@ -22,8 +22,8 @@ EMBEDDED_OPTIONS = {
 }
 
 
-def start_embedded(var_dir: Path) -> str:
-    """Start the embedded server of this installation, or join it when it runs, and return its URL.
+def start_embedded(var_dir: Path) -> tuple[str, bool]:
+    """Start the embedded server of this installation, or join it when it runs: its URL, and whether it is brand new.
 
     Raises DatabaseUnavailable with the end of the server's log when it does not start.
     """
@@ -38,11 +38,12 @@ def start_embedded(var_dir: Path) -> str:
         server = get_server(folder)
     except Exception as error:  # the wheel raises whatever its subprocesses raise
         raise DatabaseUnavailable(_why_not_started(folder, error)) from error
-    if _configure(folder):
+    new = _configure(folder)
+    if new:
         # Some options need a restart; this happens once, right after initdb, before anyone else is connected.
         server.stop()
         server.ensure_postgres_running()
-    return server.get_uri()
+    return server.get_uri(), new
 
 
 def _configure(folder: Path) -> bool:

@@ -146,7 +146,7 @@ def _ends_at_space(text: str, begin: int, match: re.Match[str]) -> bool:
     if match.group(1) != ".":
         return True
     sentence = text[max(begin, match.start() - 40) : match.start()].strip()
-    return  not _abbreviated(sentence, following)
+    return not _LIST_MARK.fullmatch(sentence) and not _abbreviated(sentence, following)
 
 
 def _abbreviated(sentence: str, following: str) -> bool:

@@ -14,7 +14,7 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,43 +225,102 @@ def holds_answer(question: Question, chunk: ScoredChunk, start: int, end: int) -
     return chunk.chunk_id == question.gold and any(start <= a and b <= end for a, b in question.spans)
 
 
-def report(asked: list[tuple[Question, Prompt]], make: Callable[[], ExtractiveGenerator]) -> None:
-    generator = make()
+def report(asked: list[tuple[Question, Prompt]], generator: ExtractiveGenerator) -> None:
     rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     for question, prompt in asked:
         deltas = list(generator.generate(prompt))
         answer = resolve("".join(d.text for d in deltas), prompt, deltas[-1].finish_reason)
         refused = answer.finish_reason == "no_answer"
-        golds = [] if question.gold < 0 else [corpus_text(prompt, question)[a:b] for a, b in question.spans]
+        golds = [] if question.gold < 0 else [gold_text(prompt, question)[a:b] for a, b in question.spans]
         squeezed = "".join(answer.text.split())
-        rows.setdefault((question.language, question.split, question.kind), []).append({
-            "refused": refused,
-            "found": any(chunk.chunk_id == question.gold for chunk in prompt.chunks),
-            "contains": not refused and any("".join(g.split()) in squeezed for g in golds if g),
-            "cited": any(
-                citation.chunk_id == question.gold and any(citation.start % 100_000 <= a and b <= citation.end % 100_000 for a, b in question.spans)
-                for citation in answer.citations
-            ),
-            "sentences": len(answer.sentences),
-            "supported": all(s.support == "supported" for s in answer.sentences),
-        })
+        rows.setdefault((question.language, question.split, question.kind), []).append(
+            {
+                "refused": refused,
+                "found": any(chunk.chunk_id == question.gold for chunk in prompt.chunks),
+                "contains": not refused and any("".join(g.split()) in squeezed for g in golds if g),
+                "cited": any(
+                    citation.chunk_id == question.gold
+                    and any(citation.start % 100_000 <= a and b <= citation.end % 100_000 for a, b in question.spans)
+                    for citation in answer.citations
+                ),
+                "sentences": len(answer.sentences),
+                "supported": all(s.support == "supported" for s in answer.sentences),
+            }
+        )
     for language in ("en", "zh"):
         for split in ("tune", "test"):
-            mine = {kind: found for (l, s, kind), found in rows.items() if (l, s) == (language, split)}
+            mine = {kind: found for (*place, kind), found in rows.items() if place == [language, split]}
             print(f"\n{language} {split}")
             for kind, found in mine.items():
                 means = {name: np.mean([row[name] for row in found]) for name in found[0]}
                 answered = [row for row in found if not row["refused"]]
                 line = f"  {kind:<11} n={len(found):<4} refused={means['refused']:.3f}"
                 if kind == "answerable":
-                    line += f" retrieved={means['found']:.3f} contains={means['contains']:.3f} cited={means['cited']:.3f}"
+                    line += (
+                        f" retrieved={means['found']:.3f} contains={means['contains']:.3f} cited={means['cited']:.3f}"
+                    )
                     line += f" contains|answered={np.mean([r['contains'] for r in answered]):.3f}"
                     line += f" sentences={np.mean([r['sentences'] for r in answered]):.2f}"
                 print(line, f"supported={means['supported']:.3f}")
             yes = np.mean([not row["refused"] for row in mine["answerable"]])
-            no = np.mean([np.mean([row["refused"] for row in found]) for kind, found in mine.items() if kind != "answerable"])
+            no = np.mean(
+                [np.mean([row["refused"] for row in found]) for kind, found in mine.items() if kind != "answerable"]
+            )
             print(f"  answered {yes:.3f}  refused (mean of kinds) {no:.3f}  balanced accuracy {(yes + no) / 2:.3f}")
 
 
-def corpus_text(prompt: Prompt, question: Question) -> str:
+def gold_text(prompt: Prompt, question: Question) -> str:
     return next((chunk.text for chunk in prompt.chunks if chunk.chunk_id == question.gold), "")
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def fit(asked: list[tuple[Question, Prompt]], embed: Vectors) -> None:
+    """Print weights, bias and threshold for each language, from the questions of the tune split."""
+    from sklearn.linear_model import LogisticRegression
+
+    for language in ("en", "zh"):
+        samples = []
+        for question, prompt in asked:
+            if (question.language, question.split) == (language, "tune"):
+                found = evidence.passages(prompt)
+                labels = [
+                    question.kind == "answerable" and holds_answer(question, p.chunk, p.start, p.end) for p in found
+                ]
+                samples.append((question.kind, evidence.features(prompt, found, embed), labels))
+        model = LogisticRegression(max_iter=5000).fit(
+            np.vstack([rows for _, rows, _ in samples]), np.concatenate([labels for *_, labels in samples])
+        )
+        best = {}
+        for kind, rows, _ in samples:
+            best.setdefault(kind, []).append(model.predict_proba(rows)[:, 1].max())
+        print(language, "weights", tuple(model.coef_[0].round(2).tolist()), "bias", model.intercept_.round(2).item())
+        print(language, "threshold", round(max(np.linspace(0.005, 0.5, 199), key=lambda t: balanced(best, t)), 3))
+
+
+def balanced(best: dict[str, list[float]], threshold: float) -> float:
+    yes = np.mean(np.array(best["answerable"]) >= threshold)
+    no = np.mean([np.mean(np.array(scores) < threshold) for kind, scores in best.items() if kind != "answerable"])
+    return float(yes + no) / 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true", help="print weights fitted on the tune split instead of a report")
+    parser.add_argument("--limit", type=int, default=60, help="answerable questions per data set and split")
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/extractive"), help="folder that keeps the vectors")
+    arguments = parser.parse_args()
+    embed = Vectors(arguments.cache)
+    corpora, questions = collect(Path(os.environ["RAGPLAT_DATA_DIR"]), arguments.limit)
+    asked = list(prompts(corpora, questions, embed))
+    embed.save()
+    if arguments.fit:
+        fit(asked, embed)
+    else:
+        report(asked, ExtractiveGenerator(embed))
+    embed.save()
+
+
+if __name__ == "__main__":
+    main()

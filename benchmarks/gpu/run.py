@@ -13,6 +13,7 @@ comes last.
 """
 
 import argparse
+import copy
 import importlib.util
 import json
 import random
@@ -21,15 +22,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 
-# Linear weights of six layers, 2 FLOP each; attention adds 4 * 384 * 6 FLOP per token and key.
-MINILM_FLOP, MINILM_FLOP_PER_KEY = 21.23e6, 9216
 VOCABULARY = 30522
-BUDGETS, TINY_BUDGETS = (4_096, 16_384, 65_536, 262_144), (512, 1_024)
+BUDGETS, TINY_BUDGETS = (4_096, 16_384, 65_536, 262_144), (512,)  # padded tokens of a batch
+PRECISIONS = (torch.float16, torch.bfloat16)
 
 
 def random_model(folder: Path) -> Path:
@@ -120,13 +119,17 @@ def matmul_rate(device: str, size: int) -> float:
     return times * 2 * size**3 / seconds(lambda: [left @ right for _ in range(times)], device)
 
 
-def agreement(model: SentenceTransformer, ids: list[list[int]], precision: torch.dtype, device: str) -> float:
-    """The smallest cosine between vectors in ``precision`` on ``device`` and in fp32 on the CPU."""
+def flop_per_token(config, keys: float) -> float:
+    """FLOP of a BERT layer's products, times its layers: 2 per linear weight, and 4 per width and attended key."""
+    weights = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    return config.num_hidden_layers * (2 * weights + 4 * config.hidden_size * keys)
+
+
+def agreement(encoder: torch.nn.Module, half: torch.nn.Module, ids: list[list[int]], device: str) -> float:
+    """The smallest cosine between the vectors of ``encoder``, fp32 on the CPU, and of ``half`` on ``device``."""
     [batch] = batches(ids, 10**9)
-    tensors = padded(batch, "cpu")
-    expected = embed(model[0].auto_model.float().cpu(), *tensors)
-    encoder = model[0].auto_model.to(device=device, dtype=precision)
-    return (embed(encoder, *(tensor.to(device) for tensor in tensors)).cpu() * expected).sum(1).min().item()
+    expected = embed(encoder, *padded(batch, "cpu"))
+    return (embed(half, *padded(batch, device)).cpu() * expected).sum(1).min().item()
 
 
 def throughput(encoder: torch.nn.Module, ids: list[list[int]], budget: int, device: str) -> float:
@@ -139,12 +142,12 @@ def throughput(encoder: torch.nn.Module, ids: list[list[int]], budget: int, devi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="folder of a BERT-like sentence-transformers model")
-    parser.add_argument("--texts", type=int, help="number of texts (20,000; with --cpu 60)")
+    parser.add_argument("--texts", type=int, help="number of texts (20,000; with --cpu 8)")
     parser.add_argument("--cpu", action="store_true", help="tiny sizes on the CPU, to try this script")
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
         parser.error("torch sees no CUDA device; --cpu tries the script with tiny sizes")
-    device, count = ("cpu", options.texts or 60) if options.cpu else ("cuda", options.texts or 20_000)
+    device, count = ("cpu", options.texts or 8) if options.cpu else ("cuda", options.texts or 20_000)
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.model or built_in_model() or random_model(Path(temporary))
@@ -158,22 +161,23 @@ def measure(model: SentenceTransformer, device: str, count: int, tiny: bool) -> 
     texts = synthetic_texts(model, count)
     ids = token_ids(model, texts)
     tokens = sum(map(len, ids))
-    flop = MINILM_FLOP + MINILM_FLOP_PER_KEY * float(np.mean([len(text) for text in ids]))
-    rows = [("texts, tokens", f"{count:,}, {tokens:,}")]
-    for precision in (torch.float16, torch.bfloat16):
-        rows.append((f"min cosine to fp32, {precision}", f"{agreement(model, ids[:64], precision, device):.6f}"))
+    encoder = model[0].auto_model
+    halves = {precision: copy.deepcopy(encoder).to(device=device, dtype=precision) for precision in PRECISIONS}
     ceiling = matmul_rate(device, 256 if tiny else 8192)
-    rows.append(("bf16 matrix products", f"{ceiling / 1e12:.2f} TFLOP/s"))
-    for precision in (torch.float16, torch.bfloat16):
-        encoder = model[0].auto_model.to(device=device, dtype=precision)
+    flop = flop_per_token(encoder.config, tokens / count)
+    rows = [("texts, tokens", f"{count:,}, {tokens:,}"), ("bf16 matrix products", f"{ceiling / 1e12:.2f} TFLOP/s")]
+    for precision, half in halves.items():
+        rows.append((f"{precision}: min cosine to fp32", f"{agreement(encoder, half, ids[:64], device):.6f}"))
         for budget in TINY_BUDGETS if tiny else BUDGETS:
-            rate = throughput(encoder, ids, budget, device)
-            share = f"{rate:,.0f} tokens/s, {rate * flop / ceiling:.1%} of the ceiling"
-            rows.append((f"bare model, {precision}, batches of {budget:,}", share))
+            rate = throughput(half, ids, budget, device)
+            value = f"{rate:,.0f} tokens/s, {rate * flop / ceiling:.1%} of the ceiling"
+            rows.append((f"{precision}: bare model, batches of {budget:,}", value))
     model = model.to(device).half()
     for size in (32,) if tiny else (32, 512):
         spent = seconds(lambda size=size: model.encode(texts, batch_size=size, show_progress_bar=False), device, 2)
-        rows.append((f"SentenceTransformer.encode, fp16, batch_size={size}", f"{tokens / spent:,.0f} tokens/s"))
+        rows.append(
+            (f"torch.float16: SentenceTransformer.encode, batch_size={size}", f"{tokens / spent:,.0f} tokens/s")
+        )
     return rows
 
 

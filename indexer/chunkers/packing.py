@@ -11,7 +11,9 @@ from indexer.chunkers.tokens import TokenIndex
 from ragplat.text import sentences
 from ragplat.types import Page
 
-PAGE = FREE - 1  # price of a break at a page border, once a piece is half full: a citation points at one page
+# Price of a break at a page border, once a piece is half full: a citation points at one page. What fits a chunk whole,
+# a paragraph or a section, may still run over the border: cutting it would cost more than a second page to look at.
+PAGE = FREE - 1
 MOST_OVERLAP_ATOMS = 8
 OVER_AIM = 2  # price of going over the aim: a whole paragraph or list is worth it, half a sentence is not
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ragplat.errors import Unavailable
 from ragplat.signature import digest
 
 
@@ -20,10 +21,14 @@ class Unusable(Exception):
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``, alone among all threads and processes of this host.
 
-    The lock is the kernel's: it goes with the process that held it.
+    The lock is the kernel's: it goes with the process that held it. Raises Unavailable where the folder is not ours.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise Unavailable(f"The index folder {path.parent} cannot be written: {error}") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -101,7 +101,7 @@ def _lines(chars: Sequence[Char], marked: Sequence[int], page: int) -> list[Box]
         char = chars[index]
         between = chars[last + 1 : index] if last >= 0 else ()
         joined = bool(found) and all(not other.text.isalnum() and other.text != "\n" for other in between)
-        if joined and _same_line(found[-1], char):
+        if joined and _same_line(chars[last], char):
             box = found[-1]
             box[:] = [
                 min(box[0], char.left), min(box[1], char.top), max(box[2], char.right), max(box[3], char.bottom)
@@ -115,9 +115,11 @@ def _lines(chars: Sequence[Char], marked: Sequence[int], page: int) -> list[Box]
     ]
 
 
-def _same_line(box: Sequence[float], char: Char) -> bool:
-    overlap = min(box[3], char.bottom) - max(box[1], char.top)
-    return overlap > 0.3 * min(box[3] - box[1], char.bottom - char.top) or char.bottom == char.top
+def _same_line(a: Char, b: Char) -> bool:
+    """Side by side, or one above the other in text that runs up or down; not so where a word goes on in a new line."""
+    beside = min(a.bottom, b.bottom) - max(a.top, b.top) > 0.3 * min(a.bottom - a.top, b.bottom - b.top)
+    stacked = min(a.right, b.right) - max(a.left, b.left) > 0.3 * min(a.right - a.left, b.right - b.left)
+    return beside or stacked
 
 
 def _share(value: float) -> float:

@@ -201,6 +201,7 @@ class _Reader(HTMLParser):
         if tag == "table":
             self.rows.append([])
         elif tag == "tr" and self.rows:
+            self._close_cell()
             self.rows[-1].append([])
         elif tag in ("td", "th") and self.rows:
             self._close_cell()

@@ -84,11 +84,19 @@ def _dehyphenate(text: str) -> str:
 
 
 def ocr_lines(found: Sequence[OcrLine], points_high: float) -> list[Line]:
-    """Lines read by OCR in reading order, their size guessed from their height."""
-    return [
-        Line(line.text, line.left, line.top, line.right, line.bottom, (line.bottom - line.top) * points_high * 0.7)
-        for line in _reading_order(list(found))
-    ]
+    """Lines read by OCR in reading order.
+
+    Their size is guessed from their height, which depends on the letters in them too, so that only a third more or
+    less than usual on the page counts as another size.
+    """
+    usual = median(line.bottom - line.top for line in found) if found else 0.0
+    lines = []
+    for line in _reading_order(list(found)):
+        height = line.bottom - line.top
+        if abs(height - usual) < usual / 3:
+            height = usual
+        lines.append(Line(line.text, line.left, line.top, line.right, line.bottom, 0.7 * height * points_high))
+    return lines
 
 
 def _reading_order(lines: list[OcrLine]) -> list[OcrLine]:
@@ -195,11 +203,11 @@ def _starts_block(
     level, before = _level(line, levels, body), _level(last, levels, body)
     if _same_row(last, line):
         return False
-    if level != before or _BULLET.match(line.text):
+    if level != before or _BULLET.match(line.text) or not 1 / _BIGGER < (line.size or 1) / (last.size or 1) < _BIGGER:
         return True
     above = line.top < last.top  # the next column, or something set apart
     if level:
-        return above or _gap(last, line) > 1 or _rounded(line.size) != _rounded(last.size)
+        return above or _gap(last, line) > 1
     if above:
         return last.text.endswith(_ENDS)
     height = min(line.bottom - line.top, last.bottom - last.top) * page_ratio  # in page widths

@@ -1,7 +1,12 @@
 """The bytes of a document: the original, and pictures of its pages with the passage boxed."""
 
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotModified
+import asyncio
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.shortcuts import render
+from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET
 
 from indexer import reading
@@ -11,11 +16,12 @@ from indexer.models import Document
 from indexer.parsers import sandbox
 from ragplat.errors import BadInput, NotFound
 
+BLOCK = 1 << 18
 WIDTHS = (600, 900, 1400, 2000)  # pixels; few sizes, so that browsers' caches hit
 
 
 @require_GET
-def original(request: HttpRequest, pk: int) -> FileResponse:
+def original(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The file as it was uploaded, always as a download: a document never runs on our origin."""
     document = document_for(request.user, pk)
     try:
@@ -23,9 +29,19 @@ def original(request: HttpRequest, pk: int) -> FileResponse:
     except FileNotFoundError:
         raise NotFound(f'The original of "{document.name}" is missing from the storage.') from None
     name = document.name.replace("\\", "/").rsplit("/", 1)[-1] or "document"
-    response = FileResponse(file, as_attachment=True, filename=name, content_type="application/octet-stream")
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
+    headers = {
+        "Content-Disposition": content_disposition_header(True, name),
+        "Content-Length": str(document.size),
+        "Cache-Control": "private, no-cache",
+    }
+    return StreamingHttpResponse(_blocks(file), content_type="application/octet-stream", headers=headers)
+
+
+async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """A file block by block: a synchronous iterator would be read into memory whole before it is sent."""
+    with file:
+        while block := await asyncio.to_thread(file.read, BLOCK):
+            yield block
 
 
 @require_GET

@@ -9,7 +9,6 @@ from inference.generators.evidence import Passage, features, passages, probabili
 from inference.prompts import REFUSALS
 from inference.words import Unit, content_terms
 from ragplat.signature import signature
-from ragplat.text import is_cjk
 from ragplat.types import Delta, Prompt
 
 MOST = 4  # passages in an answer
@@ -85,26 +84,28 @@ def _gap(before: Passage | None, passage: Passage) -> str:
     runs_on = before.chunk.document_id == passage.chunk.document_id
     if not runs_on or any(part.kind != "prose" for part in (*before.parts, *passage.parts)):
         return "\n\n"
-    return "" if is_cjk(passage.text[0]) else " "
+    return "" if re.match(_WIDE, passage.text) else " "
 
 
 def _quote(passage: Passage) -> str:
-    """The parts of a passage, each that claims something with its marker."""
+    """The parts of a passage, a line each, with its marker; the line that leads in a list or code needs none."""
     lines = []
     for part in passage.parts:
         words = _shown(passage.chunk.text[part.start : part.end], part)
-        leads = part is not passage.parts[-1] and part.kind == "prose"
-        marker = f"[{passage.number}]" if _CJK_END.search(words) else f" [{passage.number}]"
-        lines.append(f"{words}\n" if leads else f"{words}\n{marker.strip()}" if part.kind == "code" else words + marker)
+        if part.kind == "code":
+            words += f"\n[{passage.number}]"
+        elif part is passage.parts[0] and len(passage.parts) > 1:
+            words += "\n"
+        else:
+            words += ("" if re.match(_WIDE, words[-1]) else " ") + f"[{passage.number}]"
+        lines.append(words)
     return "\n".join(lines)
-
-
-_CJK_END = re.compile(r"[。！？；：，、」』”）]$")
 
 
 def _shown(words: str, part: Unit) -> str:
     """``words`` on one line, as a wrapped sentence is read; code as it stands."""
-    if part.kind == "code":
-        return words
-    joined = re.sub(r"\s*\n\s*", lambda m: "" if is_cjk(words[m.start() - 1]) and is_cjk(words[m.end()]) else " ", words)
-    return re.sub(r"[ \t]+", " ", joined)
+    return words if part.kind == "code" else " ".join(_WRAPPED.sub("", words).split())
+
+
+_WIDE = r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]"  # Chinese and Japanese characters: no space belongs between them
+_WRAPPED = re.compile(rf"(?<={_WIDE})[ \t]*\n[ \t]*(?={_WIDE})")

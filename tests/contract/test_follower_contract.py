@@ -114,6 +114,13 @@ def test_another_instance_sees_a_change_at_once(make, tmp_path):
     assert (reader.watermark(), reader.search("alpha", 5)) == (0, [])
 
 
+def test_another_instance_sees_a_change_that_leaves_the_watermark(make, tmp_path):
+    writer, reader = make(tmp_path), make(tmp_path)
+    for text in ("alpha", "bravo", "alpha"):
+        writer.apply([document(1, text)], 1)
+        assert found(reader.search(text, 5)) == [10]
+
+
 class Interleaving(RuleBasedStateMachine):
     """Any order of changes, searches and restarts, beside a dict of what should be there."""
 

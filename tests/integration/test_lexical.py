@@ -13,7 +13,7 @@ import pytest
 import indexer.followers.lexical as lexical
 from indexer.followers.base import DocumentEntries, Entry
 from indexer.followers.lexical import LexicalFollower
-from ragplat.errors import BadInput
+from ragplat.errors import BadInput, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,6 +155,12 @@ def test_a_folder_removed_under_a_running_process_is_made_again(folder):
     assert one.count() == 29
     shutil.rmtree(folder)
     assert (one.watermark(), one.search("alpha", 5)) == (0, [])
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable, match="cannot be written"):
+        follower(tmp_path / "file" / "index").count()
 
 
 FULL_DISK = """

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,29 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(tmp_path):
     assert one.count() == other.count()
     for word in WORDS:
         assert {hit for hit, _ in one.search(word, 1000)} == {hit for hit, _ in other.search(word, 1000)}
+
+
+def test_files_a_kill_left_half_written_do_not_matter(tmp_path, caplog):
+    """The moment before tantivy's commit: the new files are there, the list of files is still the old one."""
+    folder, before = tmp_path / "index", tmp_path / "before"
+    one = follower(folder)
+    one.apply([DocumentEntries(n, (Entry(n, "alpha"), Entry(n + 100, "bravo"))) for n in range(1, 20)], 1)
+    one.apply([DocumentEntries(1, ())], 2)
+    shutil.copytree(folder, before)
+    one.apply([DocumentEntries(2, ())], 3)
+    deletions = [path for path in (folder / "tantivy").glob("*.del") if not (before / "tantivy" / path.name).exists()]
+    assert deletions
+    for path in deletions:
+        path.write_bytes(b"half")
+    managed = (folder / "tantivy" / ".managed.json").read_bytes()  # tantivy lists a file before it writes it
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    (folder / "tantivy" / ".managed.json").write_bytes(managed)
+
+    again = follower(folder)
+    assert (again.watermark(), again.count()) == (2, 36)
+    again.apply([DocumentEntries(2, ())], 3)
+    assert (again.watermark(), again.count()) == (3, 34)
+    assert caplog.text == ""
 
 
 if __name__ == "__main__":

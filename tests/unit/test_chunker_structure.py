@@ -128,9 +128,41 @@ def test_overlap_repeats_the_last_sentence_of_the_section():
 
 def test_no_overlap_into_tables_and_code():
     table = "|a|b|\n|-|-|\n" + "\n".join("| 1 | 2 |" for _ in range(20))
-    text = f"{prose(9)} {prose(20)}\n\n{table}\n\n{prose(9)}\n\n```\n{'x = 1' * 30}\n```"
-    chunks = split(text, overlap=8)
+    code = "```\n" + "x = 1\n" * 20 + "```"
+    chunks = split(f"{prose(30)} {prose(8)}\n\n{table}\n\n{prose(30)} {prose(8)}\n\n{code}", overlap=8)
+    assert any(chunk.text.startswith("|a|b|") for chunk in chunks)
+    assert any(chunk.text.startswith("```") for chunk in chunks)
     assert all(chunk.start >= before.end for before, chunk in pairwise(chunks))
+
+
+def test_ends_at_the_aim_rather_than_over_it():
+    text = "\n\n".join(map(prose, (30, 18, 30, 30)))
+    assert split(text)[0].text == prose(30)
+
+
+def test_goes_over_the_aim_to_end_a_paragraph():
+    text = f"{prose(6)}\n\n" + " ".join(prose(6) for _ in range(7)) + f"\n\n{prose(39)}\n\n{prose(30)}"
+    assert split(text)[0].text.endswith(" ".join(prose(6) for _ in range(7)))
+
+
+def test_fills_a_chunk_to_half_before_it_looks_for_paragraph_ends():
+    chunks = split(f"{prose(10)}\n\n" + " ".join(prose(7) for _ in range(12)))
+    assert min(chunk.tokens for chunk in chunks) > 20
+
+
+def test_prefers_paragraph_ends_to_sentence_ends():
+    text = f"{prose(21)}\n\n" + " ".join(prose(7) for _ in range(9))
+    assert split(text)[0].text == prose(21)
+
+
+def test_a_long_heading_takes_some_text_with_it():
+    heading = "## " + " ".join(f"h{number}" for number in range(24))
+    assert "w0" in split(f"{heading}\n\n{prose(38)}")[0].text
+
+
+def test_does_not_cut_inside_a_visible_sign():
+    assert {chunk.text[0] for chunk in split("e\u0301" * 500)} == {"e"}
+    assert {chunk.text[0] for chunk in split("\u2764\ufe0f" * 500)} == {"\u2764"}
 
 
 def test_chinese_is_cut_at_sentence_ends():

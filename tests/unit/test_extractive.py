@@ -100,7 +100,7 @@ def test_code_answers_a_how_to_question():
     text = "To install the server, run:\n\n```bash\nmake setup\nmake up\n```\n\nUnrelated words follow here."
     found = answer(prompt("How do I install the server?", text))
     assert "To install the server, run:\n\n```bash\nmake setup\nmake up\n```" in found.text
-    assert found.citations[-1].quote == "```bash\nmake setup\nmake up\n```"
+    assert found.citations[0].quote == "```bash\nmake setup\nmake up\n```"
     assert not any("make up" in passage.text for passage in passages(prompt("Who made the server?", text)))
 
 

@@ -201,7 +201,9 @@ def test_json_is_indented_and_readable(tmp_path):
     assert made.text == '{\n  "name": "你好",\n  "n": [\n    1,\n    2.5\n  ]\n}'
 
 
-@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"price": 1.10}', '{"a": 1}\n{"a": 2}', "{broken", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '{"price": 1.10}', '{"a": 1}\n{"a": 2}', "{broken", "[" * 100_000]
+)
 def test_json_that_would_lose_something_stays_as_it_is(tmp_path, text):
     assert read(tmp_path, "a.json", text).text == text
 

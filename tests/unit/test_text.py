@@ -1,7 +1,7 @@
 """Sentences and languages."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragplat.text import detect_language, is_cjk, sentences
@@ -85,6 +85,7 @@ def test_sentences(text):
 signs = st.text(st.sampled_from("abA 1.!?;…。！？；“”\"'()[]*`-#|\n\f\u3000中文あ字e.g"), max_size=120)
 
 
+@settings(deadline=None)  # machines differ
 @given(signs | st.text(max_size=200))
 def test_spans_hold_every_character_once(text):
     spans = sentences(text)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from subprocess import Popen
 
 from django.conf import settings
 from django.core.management import BaseCommand
@@ -18,7 +19,7 @@ from indexer import corpora
 from indexer.ingest import Report, ingest_paths, settled
 from indexer.models import Corpus, Document, Recipe
 from ragplat import supervisor
-from ragplat.errors import BadInput
+from ragplat.errors import BadInput, Unavailable
 
 
 class Command(BaseCommand):
@@ -41,10 +42,12 @@ class Command(BaseCommand):
             with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
                 report = ingest_paths(target, [Path(path) for path in paths], each=lambda name: bar.update())
             if wait and report.documents:
+                worker = None
                 if not _worker_lives():
                     self._note("No worker is running: starting one for this command.")
-                    running.callback(supervisor.stop, [supervisor.start(supervisor.services()["worker"])])
-                _wait(report.documents)
+                    worker = supervisor.start(supervisor.services()["worker"])
+                    running.callback(supervisor.stop, [worker])
+                _wait(report.documents, worker)
         states = settled(report.documents)
         if json:
             self.stdout.write(_as_json(report, states))
@@ -105,8 +108,11 @@ def _worker_lives() -> bool:
     return ProcrastinateWorker.objects.filter(last_heartbeat__gt=since).exists()
 
 
-def _wait(documents: list[int]) -> None:
-    """Follow the documents until none is under way, with a bar on a terminal."""
+def _wait(documents: list[int], worker: Popen | None) -> None:
+    """Follow the documents until none is under way, with a bar on a terminal.
+
+    Raises Unavailable when ``worker``, the one started for this command, has ended.
+    """
     with tqdm(total=len(documents), unit=" documents", disable=None, file=sys.stderr) as bar:
         while True:
             states = settled(documents)
@@ -115,6 +121,8 @@ def _wait(documents: list[int]) -> None:
             bar.refresh()
             if not under_way:
                 return
+            if worker is not None and worker.poll() is not None:
+                raise Unavailable(f"The worker ended. {supervisor.tail('worker')}")
             time.sleep(0.3)
 
 

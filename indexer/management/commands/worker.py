@@ -17,10 +17,11 @@ class Command(BaseCommand):
 
     async def _work(self) -> None:
         with app.replace_connector(app.connector.get_worker_connector()) as worker_app:
-            await worker_app.run_worker_async(
-                concurrency=JOBS_AT_ONCE,
-                shutdown_graceful_timeout=8,
-                update_heartbeat_interval=settings.WORKER_HEARTBEAT_SECONDS,
-                stalled_worker_timeout=settings.WORKER_STALLED_SECONDS,
-                delete_jobs="successful",
-            )
+            async with worker_app.open_async():
+                await worker_app.run_worker_async(
+                    concurrency=JOBS_AT_ONCE,
+                    shutdown_graceful_timeout=8,
+                    update_heartbeat_interval=settings.WORKER_HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=settings.WORKER_STALLED_SECONDS,
+                    delete_jobs="successful",
+                )
