@@ -10,7 +10,6 @@ from django.db import transaction
 from indexer import chunkers, embedder, store
 from indexer.chunkers.base import join
 from indexer.documents import path_of, supersede
-from indexer.embedding.tokenizer import ModelTokenizer
 from indexer.models import Document, Index
 from indexer.parsers.base import Limits
 from indexer.parsers.detect import detect
@@ -122,8 +121,7 @@ def _chunk(document: Document, index: Index) -> None:
     recipe = index.recipe.value()
     with _timed(document, "chunk"):
         chunker = chunkers.make(recipe.chunker, recipe.chunk_tokens, recipe.overlap_tokens)
-        tokenizer = ModelTokenizer.load(recipe.embedder, recipe.max_tokens)
-        chunks = chunker.split(parsed_of(document), tokenizer)
+        chunks = chunker.split(parsed_of(document), embedder.for_index(index).tokenizer)
     if not chunks:
         raise EmptyDocument()
     document.coverage["chunker"] = chunker.signature()

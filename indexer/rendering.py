@@ -179,8 +179,10 @@ class _Writer:
                 continue
             ordered = block.number is not None
             last = index
-            while last < len(blocks) and blocks[last].kind == "item" and (
-                blocks[last].level > block.level or (blocks[last].number is not None) == ordered
+            while (
+                last < len(blocks)
+                and blocks[last].kind == "item"
+                and (blocks[last].level > block.level or (blocks[last].number is not None) == ordered)
             ):
                 last += 1
             tag = "ol" if ordered else "ul"

@@ -125,6 +125,7 @@ def _keep(turn: Turn, done: Done) -> None:
             "end": sentence.end,
             "support": sentence.support,
             "citations": [citation.number for citation in sentence.citations],
+            "places": [made.citations.index(citation) for citation in sentence.citations],
         }
         for sentence in made.sentences
     ]

@@ -200,7 +200,8 @@ def turn_trace(request: HttpRequest, pk: int) -> HttpResponse:
     trace = found.trace
     dropped, cited = set(trace.get("dropped", [])), {one["chunk_id"] for one in found.citations}
     chunks = [
-        one | {"cited": one["chunk_id"] in cited, "dropped": one["chunk_id"] in dropped}
+        one
+        | {"cited": one["chunk_id"] in cited, "dropped": one["chunk_id"] in dropped}
         | {"viewer": rendering.link("document", one), "passage": rendering.link("document-passage", one)}
         for one in trace.get("chunks", [])
     ]

@@ -33,20 +33,23 @@ def content_security_policy(get_response):
     return middleware
 
 
-class login_required(LoginRequiredMiddleware):  # noqa: N801  (a middleware factory, named like its neighbours)
+class login_required(LoginRequiredMiddleware):
     """Sends people to the login page, and tells scripts that the session has ended: they keep what was typed."""
 
     def handle_no_permission(self, request: HttpRequest, view_func) -> HttpResponse:
         if wants_page(request):
             return super().handle_no_permission(request, view_func)
-        body = {"error": "Your session has ended. Sign in again in another tab, then try again.", "error_type": "Refused"}
+        body = {
+            "error": "Your session has ended. Sign in again in another tab, then try again.",
+            "error_type": "Refused",
+        }
         return JsonResponse(body, status=401)
 
 
 HEADINGS = {403: "Not allowed", 404: "Not found", 413: "Too large", 503: "Not available right now"}
 
 
-class errors_for_people:  # noqa: N801  (a middleware factory, named like its neighbour)
+class errors_for_people:
     """Turns a RagplatError into its HTTP status and its message: JSON for scripts, a page for people."""
 
     def __init__(self, get_response):

@@ -226,6 +226,7 @@ def holds_answer(question: Question, chunk: ScoredChunk, start: int, end: int) -
 
 
 def report(asked: list[tuple[Question, Prompt]], generator: ExtractiveGenerator) -> None:
+    print(generator.signature())
     rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     for question, prompt in asked:
         deltas = list(generator.generate(prompt))
@@ -277,7 +278,10 @@ def gold_text(prompt: Prompt, question: Question) -> str:
 
 
 def fit(asked: list[tuple[Question, Prompt]], embed: Vectors) -> None:
-    """Print weights, bias and threshold for each language, from the questions of the tune split."""
+    """Print weights, bias and threshold for each language, from the questions of the tune split.
+
+    The last feature, "defines", is left out: its weight is set by hand.
+    """
     from sklearn.linear_model import LogisticRegression
 
     for language in ("en", "zh"):
@@ -288,7 +292,7 @@ def fit(asked: list[tuple[Question, Prompt]], embed: Vectors) -> None:
                 labels = [
                     question.kind == "answerable" and holds_answer(question, p.chunk, p.start, p.end) for p in found
                 ]
-                samples.append((question.kind, evidence.features(prompt, found, embed), labels))
+                samples.append((question.kind, evidence.features(prompt, found, embed)[:, :-1], labels))
         model = LogisticRegression(max_iter=5000).fit(
             np.vstack([rows for _, rows, _ in samples]), np.concatenate([labels for *_, labels in samples])
         )

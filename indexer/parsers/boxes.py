@@ -4,12 +4,14 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from indexer.parsers.layout import lines_of
 from indexer.parsers.ocr import OCR_WIDTH, read_lines
 from indexer.parsers.pages import Char, open_pages
+from indexer.parsers.pdf import needs_ocr
 from ragplat.errors import BadInput
 from ragplat.types import Box
 
-_SEED = 8  # characters that must agree before two places are compared further
+_SEED = 12  # characters that must agree before two places are compared further; fewer happen to agree
 _ENOUGH = 0.5  # share of the passage that must be found
 
 
@@ -17,14 +19,15 @@ def boxes(path: Path, page: int, passage: str) -> list[Box]:
     """The rectangles, one a line, around ``passage`` on page ``page`` (from 1) of a PDF or image file.
 
     For a passage that runs over several pages ask for each page with the part on it. The page's own text is searched
-    first, then its OCR text. Empty when less than half of the passage is found. Raises DocumentError, BadInput.
+    first, then, on pages the parser reads by OCR, what OCR reads (which takes seconds). Empty when less than half of
+    the passage is found. Raises DocumentError, BadInput.
     """
     with open_pages(path) as pages:
         if not 1 <= page <= len(pages):
             raise BadInput(f"There is no page {page}; the document has {len(pages)}.")
-        chars = [char for char in pages.characters(page) if not char.unreadable]
-        found = locate(chars, passage, page)
-        if found or not _key(passage):
+        chars = pages.characters(page)
+        found = locate([char for char in chars if not char.unreadable], passage, page)
+        if found or not _key(passage) or not needs_ocr(pages, page, lines_of(chars)):
             return found
         return locate(_spread(read_lines(pages.picture(page, OCR_WIDTH))), passage, page)
 

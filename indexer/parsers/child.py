@@ -19,7 +19,7 @@ from typing import Any
 
 from ragplat.errors import CorruptDocument, LimitExceeded, RagplatError
 
-_RECYCLE_KIB = 300 * 1024  # a process that grew beyond this (OCR does) ends after its answer, to give the memory back
+_RECYCLE_BYTES = 200 * 2**20  # a process that grew beyond this (OCR does) ends after its answer, to give memory back
 
 
 def serve() -> None:
@@ -37,8 +37,17 @@ def serve() -> None:
         if not line:
             return
         _send(answers, _answer(json.loads(line)))
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _RECYCLE_KIB:
+        if _has_grown():
             return
+
+
+def _has_grown() -> bool:
+    """Not by ``getrusage``: its peak includes that of the process this one was started from."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # no /proc here: go by what usually makes it grow
+        return "rapidocr" in sys.modules
+    return pages * resource.getpagesize() > _RECYCLE_BYTES
 
 
 def _take_over_streams() -> int:
@@ -57,7 +66,7 @@ def _end_with_parent() -> None:
     """
     watch = select.poll()
     watch.register(0, 0)  # only hang-ups and errors
-    watch.poll()
+    threading.Event().wait()
     os._exit(0)
 
 

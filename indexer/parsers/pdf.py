@@ -73,7 +73,7 @@ class _Reading:
             width, height = pages.size(number)
             ratio = height / width
             lines = lines_of(pages.characters(number))
-            if self._needs_ocr(pages, number, lines):
+            if needs_ocr(pages, number, lines):
                 lines = self._read_by_ocr(pages, number, lines, height)
         except CorruptDocument as error:
             if len(pages) == 1:
@@ -84,13 +84,6 @@ class _Reading:
         self._ratios.append(ratio)
         self._characters += sum(len(line.text) for line in lines)
         check_characters(self._characters, self._limits)
-
-    def _needs_ocr(self, pages: Pages, number: int, lines: list[Line]) -> bool:
-        characters = sum(len(line.text) for line in lines)
-        unreadable = sum(line.unreadable for line in lines)
-        if not characters or (unreadable >= _FEW and unreadable >= _UNREADABLE * characters):
-            return True
-        return characters < _FEW and pages.has_scan(number)
 
     def _read_by_ocr(self, pages: Pages, number: int, lines: list[Line], height: float) -> list[Line]:
         """``lines`` with what OCR read between them, where the first unreadable line stood."""
@@ -123,7 +116,7 @@ class _Reading:
             said.append("OCR found nothing either.")
         if self._unread:
             said.append(
-                f"{len(self._unread)} pages without readable text were not read by OCR, as the limit is "
+                f"{len(self._unread)} pages with pictures of text were not read by OCR, as the limit is "
                 f"{self._limits.ocr_pages} pages; the first of them is page {self._unread[0]}."
             )
         if self._lost:
@@ -132,6 +125,15 @@ class _Reading:
                 "be wrong."
             )
         return said
+
+
+def needs_ocr(pages: Pages, number: int, lines: list[Line]) -> bool:
+    """Whether page ``number``, whose own text is ``lines``, has text that only its picture shows."""
+    characters = sum(len(line.text) for line in lines)
+    unreadable = sum(line.unreadable for line in lines)
+    if not characters or (unreadable >= _FEW and unreadable >= _UNREADABLE * characters):
+        return True
+    return characters < _FEW and pages.has_scan(number)
 
 
 def _is_own(line: Line) -> bool:

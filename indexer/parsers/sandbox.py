@@ -98,7 +98,7 @@ class _Child:
         try:
             self._read(_START_SECONDS)
         except (_Gone, TimeoutError) as error:
-            code, _ = self.end()
+            code = self.end()
             raise Unavailable(
                 f"The parser process cannot be started (exit code {code}). To see why, run in {_ROOT}: "
                 f'{sys.executable} -c "import indexer.parsers.child"'
@@ -128,25 +128,22 @@ class _Child:
                 received.append(data)
         return json.loads(b"".join(received))
 
-    def end(self) -> tuple[int, int]:
-        """Kill the process if it still runs. Its exit code, negative for a signal, and peak memory in bytes."""
-        peak = 0
-        if self._process.returncode is None:
-            if not self.has_ended():
-                self._process.kill()
-            _, status, usage = os.wait4(self._process.pid, 0)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def end(self) -> int:
+        """Kill the process if it still runs; its exit code, negative for a signal."""
+        self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):  # a request that could not be delivered
                 stream.close()
-        return self._process.returncode, peak
+        return self._process.wait()
 
-    def has_ended(self) -> bool:
-        """Whether it ended by itself, without taking its exit code and memory figures yet."""
-        if self._process.returncode is not None:
-            return True
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def exit_code(self) -> int:
+        """Of a process that closed its pipe, which it does a moment before it ends."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        return self.end()
 
 
 _lock = threading.Lock()
@@ -183,10 +180,10 @@ def _ask(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
                     f"The file took longer than {limits.seconds:g} seconds, which is the limit on time."
                 ) from error
             except _Gone as error:
-                code, peak = _wait(child)
+                code = child.exit_code()
                 if warm and code == 0:
                     continue  # it had just gone idle
-                raise _crash(code, peak, limits) from error
+                raise _crash(code, limits) from error
 
 
 @contextmanager
@@ -216,19 +213,10 @@ def _warm() -> _Child | None:
         child.end()
 
 
-def _wait(child: _Child) -> tuple[int, int]:
-    """Exit code and peak memory of a process that closed its pipe, which it does a moment before it ends."""
-    for _ in range(100):
-        if child.has_ended():
-            break
-        time.sleep(0.01)
-    return child.end()
-
-
-def _crash(code: int, peak: int, limits: Limits) -> DocumentError:
+def _crash(code: int, limits: Limits) -> DocumentError:
     if code == -signal.SIGALRM:
         return LimitExceeded(f"The file took longer than {limits.seconds:g} seconds, which is the limit on time.")
-    if code == -signal.SIGKILL or peak >= 0.7 * limits.memory_bytes:
+    if code == -signal.SIGKILL:  # by the kernel, out of memory
         return LimitExceeded(
             f"The file needs more than the {limits.memory_bytes // MIB:,} MiB of memory a document may use."
         )

@@ -12,9 +12,9 @@ from ragplat.signature import signature
 from ragplat.types import Delta, Prompt
 
 MOST = 4  # passages in an answer
-NEAR = 0.5  # a further passage must be at least this share as likely as the best
+NEAR = 0.25  # a further passage must be at least this share as likely as the best
 ALIKE = 0.8  # passages sharing this much of their terms say the same
-THRESHOLD = {"en": 0.2, "zh": 0.2}  # least likelihood of the best passage; from benchmarks/generation/extractive.py
+THRESHOLD = {"en": 0.04, "zh": 0.028}  # least likelihood of the best passage; from benchmarks/generation/extractive.py
 
 
 class ExtractiveGenerator:
@@ -84,7 +84,7 @@ def _gap(before: Passage | None, passage: Passage) -> str:
     runs_on = before.chunk.document_id == passage.chunk.document_id
     if not runs_on or any(part.kind != "prose" for part in (*before.parts, *passage.parts)):
         return "\n\n"
-    return "" if re.match(_WIDE, passage.text) else " "
+    return "" if re.match(_WIDE * 2, before.text[-1] + passage.text) else " "
 
 
 def _quote(passage: Passage) -> str:

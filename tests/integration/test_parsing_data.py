@@ -1,6 +1,7 @@
 """Every sample file ends as text or as an error a person understands."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,27 @@ import pytest
 from indexer.parsers import sandbox
 from indexer.parsers.base import MIB, Limits
 from indexer.parsers.detect import detect
-from ragplat.errors import CorruptDocument, DocumentError, EmptyDocument, EncryptedDocument, UnsupportedFormat
+from ragplat.errors import (
+    CorruptDocument,
+    DocumentError,
+    EmptyDocument,
+    EncryptedDocument,
+    LimitExceeded,
+    UnsupportedFormat,
+)
 
 pytestmark = pytest.mark.data
 
 LIMITS = Limits(seconds=60, memory_bytes=1536 * MIB)
-FIRST_PAGE_ONLY = Limits(seconds=60, memory_bytes=1536 * MIB, ocr_pages=1)  # OCR takes seconds a page
-NOT_TEXT = {  # file > error
-    "libreoffice-writer-password.pdf": EncryptedDocument,
-    "unreadablemetadata.pdf": CorruptDocument,
-    "grayscale-image.pdf": EmptyDocument,
-    "cmyk-image.pdf": EmptyDocument,
+READ_BY_OCR = {"react_paper.pdf", "non_text_searchable.pdf", "grayscale-image.pdf"}  # a sample: it takes seconds a page
+NOT_TEXT = {  # file > error and what it says
+    "libreoffice-writer-password.pdf": (EncryptedDocument, "password"),
+    "unreadablemetadata.pdf": (CorruptDocument, "damaged"),
+    "grayscale-image.pdf": (EmptyDocument, "1 page, none with text. OCR found nothing either."),
+    "cmyk-image.pdf": (EmptyDocument, "1 pages with pictures of text were not read by OCR"),
+    "imagemagick-ASCII85Decode.pdf": (EmptyDocument, "not read by OCR"),
+    "imagemagick-CCITTFaxDecode.pdf": (EmptyDocument, "not read by OCR"),
+    "imagemagick-lzw.pdf": (EmptyDocument, "not read by OCR"),
 }
 SAYS = {  # file > what must be in its text
     "react_paper.pdf": [
@@ -67,9 +78,10 @@ def test_every_sample_is_read(data_dir, folder):
     wrong = []
     for path in files:
         try:
-            made = read(path, FIRST_PAGE_ONLY)
+            made = read(path, replace(LIMITS, ocr_pages=path.name in READ_BY_OCR))
         except DocumentError as error:
-            if type(error) is not NOT_TEXT.get(path.name):
+            expected, says = NOT_TEXT.get(path.name, (None, ""))
+            if type(error) is not expected or says not in str(error):
                 wrong.append(f"{path.name}: {error!r}")
             continue
         missing = [text for text in SAYS.get(path.name, ()) if text not in made.text]
@@ -103,9 +115,10 @@ def test_what_a_pdf_says_is_found_on_its_page(data_dir):
         found = sandbox.find_boxes(path, number, passage)
         assert 2 <= len(found) <= 30, (number, passage)
         assert all(box.page == number and 0 <= box.left < box.right <= 1 for box in found)
-        assert sandbox.find_boxes(path, 2 if number != 2 else 3, passage) in ([], None) or number == 1
+        assert sandbox.find_boxes(path, 17, passage) == []
 
 
+SLOW = "docs_qpdf__fuzz__qpdf_extra__69977b.fuzz"  # a JPEG that takes 11 s to unpack, and then is broken
 EXPECTED = {  # category > errors allowed; None: may be read
     "pdf-encrypted-empty-user-password": {None, EmptyDocument},
     "pdf-no-pages": {CorruptDocument},
@@ -114,7 +127,7 @@ EXPECTED = {  # category > errors allowed; None: may be read
     "pdf-encrypted-needs-password": {EncryptedDocument, None},
     "pdf-bad-mediabox": {None, CorruptDocument, EmptyDocument},
     "pdf-parser-raises-or-hangs": {None, CorruptDocument, EmptyDocument},
-    "fuzzer-output": {None, CorruptDocument, EmptyDocument, UnsupportedFormat},
+    "fuzzer-output": {None, CorruptDocument, EmptyDocument, UnsupportedFormat, LimitExceeded},
 }
 OPEN_WITHOUT = {  # only attachments are encrypted in these, or pdfium opens them with no password
     "docs_qpdf__qpdf__qtest__qpdf__enc-XI-R6,V5,U=attachment,encrypted-attachments.pdf",
@@ -130,7 +143,7 @@ def test_hostile_files_end_as_text_or_as_a_clear_error(data_dir):
     wrong = []
     for name, category in rows:
         try:
-            read(folder / name)
+            read(folder / name, replace(LIMITS, seconds=5) if name == SLOW else LIMITS)
             outcome = None
         except DocumentError as error:
             outcome = type(error)

@@ -48,7 +48,7 @@ def test_pages_over_the_limit_of_ocr_are_named(tmp_path):
     picture(LINES).save(target, "PDF", save_all=True, append_images=[picture(LINES)])
     made = read(save(tmp_path, "scan.pdf", target.getvalue()), ocr_pages=1)
     assert (made.ocr_pages, made.blank_pages) == ((1,), (2,))
-    assert "1 pages without readable text were not read by OCR, as the limit is 1 pages" in made.warnings[0]
+    assert "1 pages with pictures of text were not read by OCR, as the limit is 1 pages" in made.warnings[0]
 
 
 def test_a_picture_without_words_is_an_empty_document(tmp_path):

@@ -146,6 +146,14 @@ def test_a_thread_that_ends_does_not_take_the_process_with_it(note):
     assert not child.has_ended()
 
 
+def test_the_process_stays_warm_under_a_large_parent(note):
+    """The kernel counts the parent's memory into the child's peak; that must not look like growth."""
+    ballast = bytearray(os.urandom(2**20)) * 300
+    sandbox.shutdown()
+    first = parse(note, "prints").text
+    assert len(ballast) == 300 * 2**20 and parse(note, "prints").text == first
+
+
 def test_an_idle_process_ends_and_the_next_call_starts_another(note, monkeypatch):
     monkeypatch.setattr(sandbox, "_IDLE_SECONDS", 0.2)
     first = parse(note, "prints").text

@@ -1,0 +1,58 @@
+"""Recipes and indexes in the administration."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Max, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from indexer.models import Index, Recipe
+from ragplat.admin import ReadOnlyAdmin
+
+
+@admin.register(Recipe)
+class RecipeAdmin(ReadOnlyAdmin):
+    """A recipe never changes: saving makes the next version of its name."""
+
+    list_display = ("__str__", "kind", "digest", "params", "created", "new_version")
+    list_filter = ("kind", "name")
+    search_fields = ("name", "digest")
+    fields = ("kind", "name", "params")
+
+    def has_add_permission(self, request) -> bool:
+        return request.user.has_perm("indexer.add_recipe")
+
+    def get_fields(self, request: HttpRequest, obj: Recipe | None = None) -> tuple[str, ...]:
+        return self.fields if obj is None else (*self.fields, "version", "digest", "created", "new_version")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Recipe | None = None) -> tuple[str, ...]:
+        return () if obj is None else self.get_fields(request, obj)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """`?from=ID` begins with the parameters of that recipe."""
+        pk = request.GET.get("from", "")
+        old = Recipe.objects.filter(pk=int(pk)).first() if pk.isascii() and pk.isdigit() else None
+        return {"kind": old.kind, "name": old.name, "params": old.params} if old else {}
+
+    def save_model(self, request: HttpRequest, obj: Recipe, form, change: bool) -> None:
+        latest = Recipe.objects.filter(kind=obj.kind, name=obj.name).aggregate(latest=Max("version"))["latest"]
+        obj.version = (latest or 0) + 1
+        obj.save()
+
+    @admin.display(description="")
+    def new_version(self, obj: Recipe) -> str:
+        address = reverse("admin:indexer_recipe_add")
+        return format_html('<a href="{}?from={}">New version from this</a>', address, obj.pk)
+
+
+@admin.register(Index)
+class IndexAdmin(ReadOnlyAdmin):
+    list_display = ("id", "corpus", "recipe", "state", "dimensions", "fingerprint", "created")
+    list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("corpus__title", "corpus__slug", "recipe__name", "fingerprint")
+    list_select_related = ("corpus", "recipe")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Index]:
+        return super().get_queryset(request).select_related("corpus", "recipe")
