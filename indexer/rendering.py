@@ -1,7 +1,8 @@
 """Canonical text as HTML, with every offset kept: so that a passage can be marked exactly where it stands.
 
 Markdown renderers forget where their text came from. This one knows headings, paragraphs, lists, quotes, tables, code,
-bold, emphasis and links, which is what parsers write, and escapes all else: no HTML of a document reaches the page.
+bold, emphasis and links, which is what parsers write. HTML tags among the text are left out, and all else is escaped:
+no HTML of a document reaches the page.
 """
 
 import re
@@ -17,6 +18,7 @@ _QUOTE = re.compile(r"[ \t]{0,3}>[ \t]?")
 _CELL = re.compile(r"(?:\\.|[^|\\])*")
 _SEPARATOR = re.compile(r"[ \t]*\|?[ \t:|-]*-[ \t:|-]*$")
 # Lengths are bounded, so that a page of unmatched marks costs little.
+_TAGS = "a|abbr|b|br|code|details|dfn|div|em|figure|font|i|iframe|img|kbd|mark|p|small|span|strong|sub|summary|sup|u"
 _INLINE = re.compile(
     r"(?P<escape>\\(?P<literal>[!-/:-@\[-`{-~]))"
     r"|(?P<marker>\[(?P<number>\d{1,4})\])"
@@ -24,6 +26,7 @@ _INLINE = re.compile(
     r"|(?P<strong>\*\*(?=\S)(?P<bold>.{1,1000}?)(?<=\S)\*\*)"
     r"|(?P<em>(?<![\w*])\*(?=[^\s*])(?P<italic>[^*\n]{1,300}?)(?<=\S)\*(?![\w*]))"
     r"|(?P<link>!?\[(?P<label>[^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\([^()\s]{0,200}\))?[^()\n]{0,300}\))",
+    rf"|(?P<tag></?(?:{_TAGS})\b[^<>]{{0,500}}>)",
     re.DOTALL,
 )
 
@@ -148,7 +151,8 @@ class _Writer:
             return _Block("rule", [(start, end)])
         if line.lstrip().startswith("|"):
             return self._continued(current, "table", start, end)
-        if found := _ITEM.match(line):
+        found = _ITEM.match(line)
+        if found and not self._sentence_goes_on(found, current):
             number = int(found[3]) if found[3] else None
             depth = min(len(found[1].expandtabs(4)) // 2, 4)
             return _Block("item", [(start + found.end(), end)], level=depth, number=number)
@@ -158,6 +162,13 @@ class _Writer:
             current.lines.append((start, end))
             return current
         return self._continued(current, "paragraph", start, end)
+
+    @staticmethod
+    def _sentence_goes_on(item: re.Match, current: _Block | None) -> bool:
+        """Whether a line that begins with a number, such as "1922. Then", is part of the paragraph before it."""
+        if item[3] in (None, "1") or current is None:
+            return False
+        return current.kind == "paragraph" or (current.kind == "item" and current.number is None)
 
     @staticmethod
     def _continued(current: _Block | None, kind: str, start: int, end: int) -> _Block:
@@ -286,6 +297,8 @@ class _Writer:
             return None if html is None else [_Piece(found.start(), found.end(), tags, html)]
         if found["tick"]:
             return [_Piece(found.start("code"), found.end("code"), (*tags, "code"))]
+        if found["tag"]:
+            return []
         if found["strong"]:
             return self._pieces(found.start("bold"), found.end("bold"), (*tags, "strong"))
         if found["em"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from indexer.rendering import Span, render
+from indexer.rendering import Span, render, visible_text
 from inference.models import Turn
 
 DOUBTS = {
@@ -88,7 +88,7 @@ def sources(turn: Turn, documents: Collection[int]) -> list[dict[str, Any]]:
         )
         source["quotes"].append(
             {
-                "quote": citation["quote"],
+                "quote": visible_text(citation["quote"], "markdown"),
                 "viewer": link("document", citation),
                 "passage": link("document-passage", citation),
             }

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from indexer import store
 from indexer.access import corpus_for, visible_corpora
 from indexer.models import Corpus, Document
+from indexer.rendering import visible_text
 from inference import rendering, turns
 from inference.models import Conversation, Turn
 from ragplat.errors import BadInput, NotFound
@@ -150,6 +151,7 @@ def _ranked(turn: Turn, refused: list[Turn]) -> list[dict[str, Any]]:
 def _closest(hit: store.Hit) -> dict[str, Any]:
     place = hit._asdict()
     return place | {
+        "text": visible_text(hit.text, "markdown"),
         "viewer": rendering.link("document", place),
         "passage": rendering.link("document-passage", place),
     }

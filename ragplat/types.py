@@ -176,7 +176,7 @@ class AnswerRecipe:
     mode: Mode = "hybrid"
     k: int = 8  # chunks given to the generator
     fusion: str = "minmax"  # "minmax" (weighted mean of normalised scores) or "rrf"
-    dense_weight: float = 0.5  # share of the dense leg in "minmax"; the rest is lexical
+    dense_weight: float = 0.4  # share of the dense leg in "minmax"; the rest is lexical (measured: docs/log.md)
     reranker: str = ""  # "" for none
     prompt: str = "answer@1"
     generator: str = "auto"  # "auto": "openai" where a server is set, else "extractive"

@@ -62,7 +62,7 @@ def with_counts(corpora: QuerySet[Corpus]) -> QuerySet[Corpus]:
 @require_http_methods(["GET", "POST"])
 def create_corpus(request: HttpRequest) -> HttpResponse:
     """Make a corpus and go to it."""
-    form = CorpusForm(request.POST or None)
+    form = CorpusForm(request.POST or None, label_suffix="")
     status = 200
     if request.method == "POST":
         status = 400

@@ -12,6 +12,7 @@ from indexer.access import document_for, visible_corpora
 from indexer.models import Document, Membership
 from indexer.parsers.detect import NAMES
 
+STEPS = ("parse", "chunk", "embed")
 IMAGES = 20  # page images on one page of the viewer; browsers load each when it comes into sight
 
 
@@ -79,7 +80,7 @@ def passage(request: HttpRequest, pk: int) -> HttpResponse:
 def facts(document: Document) -> list[tuple[str, str]]:
     """The coverage report in words."""
     coverage = document.coverage
-    pages = coverage.get("pages") or 0
+    pages, seconds = coverage.get("pages") or 0, coverage.get("seconds", {})
     rows = [
         ("Format", NAMES.get(document.media_type, document.media_type)),
         ("Title", document.title),
@@ -90,7 +91,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ("Tables", f"{coverage['tables']:,}" if coverage.get("tables") else ""),
         ("Language", document.language),
         ("Chunks", f"{document.chunk_count:,}" if document.chunk_count else ""),
-        ("Time taken", " · ".join(f"{step} {took:.1f} s" for step, took in coverage.get("seconds", {}).items())),
+        ("Time taken", " · ".join(f"{step} {seconds[step]:.1f} s" for step in STEPS if step in seconds)),
     ]
     return [(name, value) for name, value in rows if value]
 
