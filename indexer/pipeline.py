@@ -2,10 +2,10 @@
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from indexer import chunkers, embedder, store
 from indexer.chunkers.base import join
@@ -13,7 +13,7 @@ from indexer.documents import path_of, supersede
 from indexer.models import Document, Index
 from indexer.parsers.base import Limits
 from indexer.parsers.detect import detect
-from ragplat.errors import DocumentError, EmptyDocument, LimitExceeded, RagplatError
+from ragplat.errors import DocumentError, EmptyDocument, LimitExceeded, NotFound, RagplatError
 from ragplat.types import IndexRecipe, Page, Parsed
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,12 @@ def index_document(document_id: int) -> None:
         if document.state == State.EMBEDDING:
             _embed(document, index)
             _finish(document, index)
+    except NotFound:
+        log.info("%s was deleted while it was being indexed", document.name)
+    except (OperationalError, InterfaceError) as error:
+        with suppress(DatabaseError):  # it may be gone for good; the queue tries again either way
+            _note_waiting(document, f"the database does not answer: {error}")
+        raise
     except EmptyDocument as error:
         _settle(document, State.EMPTY, str(error), permanent=True)
     except RagplatError as error:
@@ -181,7 +187,9 @@ def _finish(document: Document, index: Index) -> None:
 def _advance(document: Document, state: str, fields: list[str]) -> None:
     """Keep a step's result. Progress clears the count of fruitless attempts."""
     document.state, document.attempts = state, 1
-    document.save(update_fields=[*fields, "state", "attempts", "changed"])
+    with transaction.atomic():
+        store.hold(document.pk)
+        document.save(update_fields=[*fields, "state", "attempts", "changed"])
 
 
 def _settle(document: Document, state: str, reason: str, permanent: bool) -> None:

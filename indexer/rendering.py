@@ -25,11 +25,12 @@ _INLINE = re.compile(
     r"|(?P<tick>`+)(?P<code>.{1,1000}?)(?<!`)(?P=tick)(?!`)"
     r"|(?P<strong>\*\*(?=\S)(?P<bold>.{1,1000}?)(?<=\S)\*\*)"
     r"|(?P<em>(?<![\w*])\*(?=[^\s*])(?P<italic>[^*\n]{1,300}?)(?<=\S)\*(?![\w*]))"
-    r"|(?P<link>!?\[(?P<label>[^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\([^()\s]{0,200}\))?[^()\n]{0,300}\))",
+    r"|(?P<link>!?\[(?P<label>[^\[\]\n]{0,500})\]\([^()\s]{0,2000}(?:\([^()\s]{0,200}\))?[^()\n]{0,300}\))"
     rf"|(?P<tag></?(?:{_TAGS})\b[^<>]{{0,500}}>)",
     re.DOTALL,
 )
 
+LONGEST_HEADING = 1_000  # characters; a longer line is a paragraph
 
 Marker = Callable[[int, int], str | None]  # (n, place in the text) of a citation marker [n] to its HTML
 
@@ -145,7 +146,7 @@ class _Writer:
             return None
         if not self.markdown:
             return self._continued(current, "plain", start, end)
-        if found := _HEADING.match(line):
+        if len(line) <= LONGEST_HEADING and (found := _HEADING.match(line)):
             return _Block("heading", [(start + found.start(2), start + found.end(2))], level=len(found[1]))
         if _RULE.match(line):
             return _Block("rule", [(start, end)])

@@ -3,7 +3,7 @@
 import logging
 from contextlib import suppress
 
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
@@ -24,7 +24,7 @@ class WhilePassing(BaseRetryStrategy):
     """Try again, ever less often, as long as the error is passing; what is permanent fails at once."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        passing = isinstance(exception, DatabaseError) or (
+        passing = isinstance(exception, OperationalError | InterfaceError | TimeoutError) or (
             isinstance(exception, RagplatError) and not exception.permanent
         )
         if not passing:
@@ -37,7 +37,7 @@ def index_document(document_id: int) -> None:
     """Bring a document to an end, whatever it is; then let the followers know."""
     try:
         run_pipeline(document_id)
-    except (RagplatError, DatabaseError):
+    except (RagplatError, OperationalError, InterfaceError):
         raise
     except Exception as error:
         # A fault of ours: the document must not stay "embedding" for ever.

@@ -19,8 +19,9 @@ from indexer.access import corpus_for, visible_corpora
 from indexer.models import Corpus, Document
 from indexer.rendering import visible_text
 from inference import rendering, turns
+from inference.access import conversation_for, conversations_of, turn_for
 from inference.models import Conversation, Turn
-from ragplat.errors import BadInput, NotFound
+from ragplat.errors import BadInput
 
 LATEST_TURNS = 30  # shown at first; a link shows the others
 CLOSEST = 3  # passages offered when the documents do not answer
@@ -83,27 +84,6 @@ def ask(request: HttpRequest) -> HttpResponse:
     return render(request, "inference/_turn.html", {"turn": made})
 
 
-def conversation_for(user: AbstractBaseUser, pk: int) -> Conversation:
-    """A person's own conversation with a corpus they may still read. Raises NotFound."""
-    found = conversations_of(user).filter(pk=pk).first()
-    if found is None:
-        raise NotFound("There is no such conversation. It may have been deleted.")
-    return found
-
-
-def conversations_of(user: AbstractBaseUser) -> QuerySet[Conversation]:
-    return Conversation.objects.filter(user=user, corpus__in=visible_corpora(user)).select_related("corpus")
-
-
-def turn_for(user: AbstractBaseUser, pk: int) -> Turn:
-    """A turn of a person's own conversation. Raises NotFound."""
-    rows = Turn.objects.select_related("conversation__corpus", "recipe")
-    found = rows.filter(pk=pk, conversation__in=conversations_of(user)).first()
-    if found is None:
-        raise NotFound("There is no such answer. It may have been deleted.")
-    return found
-
-
 @require_GET
 def conversation(request: HttpRequest, pk: int) -> HttpResponse:
     """A conversation, as it is kept; answers still being written are followed from there."""
@@ -160,7 +140,9 @@ def _closest(hit: store.Hit) -> dict[str, Any]:
 @require_GET
 def conversations(request: HttpRequest) -> HttpResponse:
     """All of a person's conversations, newest first."""
-    page = Paginator(conversations_of(request.user).order_by("-changed"), 50).get_page(request.GET.get("page"))
+    page = Paginator(conversations_of(request.user).select_related("corpus").order_by("-changed"), 50).get_page(
+        request.GET.get("page")
+    )
     return render(request, "inference/conversations.html", {"section": "conversations", "page": page})
 
 

@@ -80,5 +80,6 @@ def numbers(text: str) -> set[str]:
 
 
 def names(text: str) -> set[str]:
-    """Words with a capital that do not begin ``text``, lower case."""
-    return {match.group().lower() for match in _NAME.finditer(text) if re.search(r"\w", text[: match.start()])}
+    """Words with a capital that do not begin ``text`` and are no stop words, lower case."""
+    found = (match for match in _NAME.finditer(text) if re.search(r"\w", text[: match.start()]))
+    return {match.group().lower() for match in found if content_terms(match.group(), "en")}

@@ -23,6 +23,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows that are looked at here and changed elsewhere."""
 
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # they count every row
     paginator = CappedPaginator
     list_per_page = 50
 

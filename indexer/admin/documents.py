@@ -74,11 +74,10 @@ class DocumentAdmin(ReadOnlyAdmin):
     """Documents are looked at, retried and deleted; only indexing changes them."""
 
     list_display = ("name", "corpus", "state", "short_reason", "chunks", "bytes", "changed")
-    list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter), "permanent", "media_type", "language")
+    list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter), "permanent", "language")
     search_fields = ("name", "title", "sha256")
     search_help_text = "Name, title or hash"
     list_select_related = ("corpus",)
-    date_hierarchy = None
     actions = ("retry",)
     fieldsets = (
         (None, {"fields": ("name", "title", "corpus", "state", "reason", "permanent", "attempts")}),

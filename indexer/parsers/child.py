@@ -80,7 +80,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     seconds, memory = request.pop("seconds"), request.pop("memory_bytes")
     # should the process that asked be gone, and this one hang where no Python runs, the kernel ends it
     signal.alarm(int(seconds) + 10)
-    pass
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     try:
         return {"result": _CALLS[request.pop("call")](**request)}
     except MemoryError:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from pathlib import Path
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.shortcuts import render
@@ -24,22 +24,21 @@ WIDTHS = (600, 900, 1400, 2000)  # pixels; few sizes, so that browsers' caches h
 def original(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The file as it was uploaded, always as a download: a document never runs on our origin."""
     document = document_for(request.user, pk)
-    try:
-        file = path_of(document).open("rb")
-    except FileNotFoundError:
-        raise NotFound(f'The original of "{document.name}" is missing from the storage.') from None
+    path = path_of(document)
+    if not path.exists():
+        raise NotFound(f'The original of "{document.name}" is missing from the storage.')
     name = document.name.replace("\\", "/").rsplit("/", 1)[-1] or "document"
     headers = {
         "Content-Disposition": content_disposition_header(True, name),
         "Content-Length": str(document.size),
         "Cache-Control": "private, no-cache",
     }
-    return StreamingHttpResponse(_blocks(file), content_type="application/octet-stream", headers=headers)
+    return StreamingHttpResponse(_blocks(path), content_type="application/octet-stream", headers=headers)
 
 
-async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
     """A file block by block: a synchronous iterator would be read into memory whole before it is sent."""
-    with file:
+    with path.open("rb") as file:
         while block := await asyncio.to_thread(file.read, BLOCK):
             yield block
 

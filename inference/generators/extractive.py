@@ -14,7 +14,7 @@ from ragplat.types import Delta, Prompt
 MOST = 4  # passages in an answer
 NEAR = 0.25  # a further passage must be at least this share as likely as the best
 ALIKE = 0.8  # passages sharing this much of their terms say the same
-THRESHOLD = {"en": 0.04, "zh": 0.028}  # least likelihood of the best passage; from benchmarks/generation/extractive.py
+THRESHOLD = {"en": 0.045, "zh": 0.028}  # least likelihood of the best passage; from benchmarks/generation/extractive.py
 
 
 class ExtractiveGenerator:

@@ -64,7 +64,8 @@ class OpenAIGenerator:
         from openai import OpenAIError
 
         try:
-            names = sorted(model.id for model in self._client.models.list().data or [])
+            with self._client() as client:
+                names = sorted(model.id for model in client.models.list().data or [])
         except (OpenAIError, ValueError, TypeError, AttributeError) as error:
             raise self._unavailable(error) from error
         if len(names) != 1:
@@ -77,7 +78,7 @@ class OpenAIGenerator:
         reply = _Reply(REFUSALS[prompt.language])
         watch = None
         try:
-            with self._open(prompt) as stream:
+            with self._client() as client, self._open(client, prompt) as stream:
                 watch = _Watchdog(stream.response)
                 seconds = self.first_token_seconds
                 while (chunk := watch.next(stream, seconds)) is not None:
@@ -105,8 +106,8 @@ class OpenAIGenerator:
         log.warning("answer broken off: %s", message)
         return reply.end(message)
 
-    @cached_property
     def _client(self) -> Any:
+        """A client of its own for each answer: closed with it, it leaves no connection behind."""
         from openai import OpenAI, Timeout
 
         return OpenAI(
@@ -116,12 +117,12 @@ class OpenAIGenerator:
             timeout=Timeout(max(self.first_token_seconds, self.token_seconds), connect=CONNECT_SECONDS),
         )
 
-    def _open(self, prompt: Prompt) -> Any:
+    def _open(self, client: Any, prompt: Prompt) -> Any:
         from openai import OpenAIError
 
         model = self.model
         try:
-            return self._client.chat.completions.create(
+            return client.chat.completions.create(
                 model=model,
                 messages=[dict(message) for message in prompt.messages],
                 temperature=self.temperature,

@@ -3,6 +3,7 @@
 from django import template
 from django.db.models import QuerySet
 
+from inference.access import conversations_of
 from inference.models import Conversation
 
 register = template.Library()
@@ -16,4 +17,4 @@ def recent_conversations(context: dict) -> QuerySet[Conversation] | list:
     user = getattr(context.get("request"), "user", None)
     if user is None or not user.is_authenticated:
         return []
-    return user.conversations.only("id", "title")[:RECENT]
+    return conversations_of(user).only("id", "title")[:RECENT]

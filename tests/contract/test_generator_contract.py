@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from indexer.analyzer import analyze
 from inference.citations import resolve
 from inference.generators import registry
 from inference.prompts import REFUSALS, build
-from indexer.analyzer import analyze
 from ragplat.errors import BadInput
 from ragplat.types import ScoredChunk
 from tests.fakes import DONE, ScriptedServer, said

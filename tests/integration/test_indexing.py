@@ -1,16 +1,17 @@
 """The way of a document, with the real parser, embedding service, PostgreSQL and queue tasks."""
 
+import errno
 import io
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection
 
 from indexer import corpora, pipeline, store, tasks
 from indexer.documents import path_of, retry
 from indexer.models import Chunk, Document
 from indexer.search import search
 from indexer.upload import accept
-from ragplat.errors import BadInput, EmbedderUnavailable, NotFound, TooLarge
+from ragplat.errors import BadInput, EmbedderUnavailable, TooLarge, Unavailable
 from tests.pdf import make_pdf
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("embed")]
@@ -228,8 +229,37 @@ def test_odd_queries_are_answered(corpus, query):
 def test_chunks_of_a_wrong_count_never_become_ready(corpus, monkeypatch):
     document = add(corpus, "harbour.md", HARBOUR)
     monkeypatch.setattr(store, "counts", lambda *args: (3, 2))
-    with pytest.raises(Exception, match="expected"), transaction.atomic():
-        pipeline.index_document(document.pk)
-        document.refresh_from_db()
-        assert document.state == "failed"
-        raise NotFound("expected")
+    tasks.index_document(document_id=document.pk)
+    document.refresh_from_db()
+    assert document.state == "failed"
+    assert "3 chunks and 2 vectors" in document.reason
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(corpus):
+    class Full(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(Unavailable, match=r"disk .* is full"):
+        accept(corpus, "a.md", Full())
+    assert not Document.objects.exists()
+
+
+def test_a_lost_database_only_makes_the_document_wait(corpus, monkeypatch):
+    document = add(corpus, "harbour.md", HARBOUR)
+    write = store.write_vectors
+
+    def lost(*args):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(store, "write_vectors", lost)
+    for _ in range(pipeline.MAX_ATTEMPTS + 2):
+        with pytest.raises(OperationalError):
+            tasks.index_document(document_id=document.pk)
+    document.refresh_from_db()
+    assert document.state == "embedding"
+    assert "database does not answer" in document.reason
+    monkeypatch.setattr(store, "write_vectors", write)
+    tasks.index_document(document_id=document.pk)
+    document.refresh_from_db()
+    assert document.state == "ready"

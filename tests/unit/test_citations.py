@@ -89,7 +89,9 @@ def test_support(text, support):
 
 
 def test_a_name_in_the_heading_is_known():
-    answer = resolve("In FastAPI you declare it with types [1].", prompt_of("Declare it with types.", context="FastAPI"))
+    answer = resolve(
+        "In FastAPI you declare it with types [1].", prompt_of("Declare it with types.", context="FastAPI")
+    )
     assert answer.sentences[0].support == "supported"
 
 
@@ -125,7 +127,9 @@ def test_brackets_copied_from_a_source_are_no_markers():
 
 
 def test_what_claims_nothing_is_not_judged():
-    text = "# Capitals\n\nThere are two:\n\n- Paris is the capital of France [1]\n- Berlin is the capital of Germany [2]"
+    text = (
+        "# Capitals\n\nThere are two:\n\n- Paris is the capital of France [1]\n- Berlin is the capital of Germany [2]"
+    )
     answer = resolve(text, PROMPT)
     assert [sentence.text for sentence in answer.sentences] == [
         "- Paris is the capital of France",
@@ -144,7 +148,9 @@ def test_code_is_one_sentence():
 
 
 def test_each_place_once_in_order_of_appearance():
-    answer = resolve("The wall fell in 1989 [2]. Paris is the capital of France [1]. The wall fell in 1989 [2].", PROMPT)
+    answer = resolve(
+        "The wall fell in 1989 [2]. Paris is the capital of France [1]. The wall fell in 1989 [2].", PROMPT
+    )
     assert [citation.number for citation in answer.citations] == [2, 1]
     assert len(answer.sentences) == 3
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.analyzer import analyze
 from inference.citations import resolve
-from inference.generators.evidence import passages
+from inference.generators.evidence import FEATURES, features, passages, probability
 from inference.generators.extractive import ExtractiveGenerator
 from inference.prompts import REFUSALS, build
-from indexer.analyzer import analyze
 from ragplat.types import ScoredChunk
 
 
@@ -88,9 +88,10 @@ def test_overlapping_chunks_are_quoted_once():
 
 
 def test_a_list_keeps_its_lead_in_line_and_marks_each_item():
-    text = "Intro words here.\n\nThe server settings that you can change are:\n\n- port number\n- host name\n\nMore text follows."
+    lead = "The server settings that you can change are:"
+    text = f"Intro words here.\n\n{lead}\n\n- port number\n- host name\n\nMore text follows."
     found = answer(prompt("Which server settings can you change?", text))
-    assert "The server settings that you can change are:\n\n- port number [1]\n- host name [1]" in found.text
+    assert f"{lead}\n\n- port number [1]\n- host name [1]" in found.text
     quotes = [citation.quote for citation in found.citations]
     assert "- port number" in quotes
     assert {sentence.support for sentence in found.sentences} == {"supported"}
@@ -104,8 +105,46 @@ def test_code_answers_a_how_to_question():
     assert not any("make up" in passage.text for passage in passages(prompt("Who made the server?", text)))
 
 
+@pytest.mark.parametrize(
+    ("question", "text", "language"),
+    [
+        (
+            "What is Rollo?",
+            "**Rollo** (a name) is a man. He met Rollo of Oslo. They sell Rollo. Rollo has a boat.",
+            "en",
+        ),
+        ("什么是故宫？", "故宫是一座宫殿建筑群。很多人参观故宫博物院。他们喜欢故宫的屋顶。", "zh"),
+        ("故宫是什么?", "很多人参观故宫博物院。故宫是一座宫殿建筑群。他们喜欢故宫的屋顶。", "zh"),
+    ],
+)
+def test_a_definition_comes_before_other_mentions(question, text, language):
+    asked = prompt(question, text, language=language)
+    found = passages(asked)
+    best = found[probability(features(asked, found, embed), language).argmax()]
+    assert " is a man" in best.text or "是一座" in best.text
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "wrong"),
+    [
+        ("When did the old wall fall?", "The old wall fell in 1989.", "The old wall did fall with noise."),
+        (
+            "How many people saw the wall fall?",
+            "Some 3,000 people saw the wall fall.",
+            "Many people saw the wall fall.",
+        ),
+        ("Who saw the old wall fall?", "The old wall: Rollo saw it.", "The old wall was seen to fall by people."),
+    ],
+)
+def test_the_kind_of_answer_asked_for(question, right, wrong):
+    asked = prompt(question, f"{wrong} {right}")
+    kinds = features(asked, passages(asked), embed)[:, FEATURES.index("other_kind")]
+    assert kinds.tolist() == [1, 0]
+
+
 def test_what_says_nothing_is_no_candidate():
-    text = "# The server heading\n\n---\n\n[server](x.md)\n\n| a | b |\n|---|---|\n| server | port |\n\nShort.\n\nWhich server is this?"
+    table = "| a | b |\n|---|---|\n| server | port |"
+    text = f"# The server heading\n\n---\n\n[server](x.md)\n\n{table}\n\nShort.\n\nWhich server is this?"
     assert [passage.text for passage in passages(prompt("Which server?", text))] == ["| server | port |"]
 
 
@@ -118,8 +157,19 @@ def test_markers_of_the_source_do_not_become_ours():
 
 LINES = st.lists(
     st.sampled_from(
-        [NORMANS, OTHER, "故宫位于北京\n市中心。人口很多。", "- one item here\n- two items here", "Steps are these:", "```\nx = [1]\n```",
-         "| a | b |", "# Head", "See [2] and\nmore words there.", "", "Wrapped\n  text   goes on here."]  # fmt: skip
+        [
+            NORMANS,
+            OTHER,
+            "故宫位于北京\n市中心。人口很多。",
+            "- one item here\n- two items here",
+            "Steps are these:",
+            "```\nx = [1]\n```",
+            "| a | b |",
+            "# Head",
+            "See [2] and\nmore words there.",
+            "",
+            "Wrapped\n  text   goes on here.",
+        ]
     ),
     max_size=6,
 ).map("\n\n".join)

@@ -70,7 +70,8 @@ def test_word_tables_with_spans_and_tables_inside(read):
 
 def test_word_tracked_changes_notes_and_what_is_left_out(read):
     body = (
-        "<w:p><w:del><w:r><w:delText>old</w:delText></w:r></w:del><w:ins><w:r><w:t>new</w:t></w:r></w:ins>"
+        "<w:p><w:del><w:r><w:delText>old</w:delText></w:r></w:del>"
+        "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom><w:ins><w:r><w:t>new</w:t></w:r></w:ins>"
         '<w:r><w:footnoteReference w:id="7"/></w:r><w:r><w:drawing/></w:r><w:hyperlink><w:r><w:t> link</w:t></w:r>'
         "</w:hyperlink></w:p>"
     )

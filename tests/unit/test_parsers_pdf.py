@@ -243,6 +243,10 @@ def test_marks_hyphens_and_case_do_not_matter(passage):
     assert rows(locate(chars(*TEXT), passage, 1)) == [(0.0, 0.1, 0.38)]
 
 
+def test_letters_under_each_other_on_two_lines_are_two_boxes():
+    assert len(locate(chars("a", "b"), "a b", 1)) == 2
+
+
 def test_ligatures_are_letters():
     assert rows(locate(chars(*TEXT), "finds them again", 1)) == [(0.04, 0.04, 0.21)]
 
