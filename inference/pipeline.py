@@ -119,7 +119,7 @@ def make_generator(recipe: AnswerRecipe, index: Index) -> Generator:
         name = "openai" if settings.GENERATOR_URL else "extractive"
     kind = registry.get(name)
     if name == "extractive":
-        return kind(embed=partial(embedder.for_index(index).embed_queries, truncate=True))
+        return kind(embed=partial(embedder.for_index(index).embed_queries, truncate=True), strict=recipe.strict)
     if name != "openai":
         return kind()
     if not settings.GENERATOR_URL:

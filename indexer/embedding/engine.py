@@ -16,7 +16,9 @@ from indexer.embedding.backends.base import Embedder
 from indexer.embedding.wire import LANES
 from ragplat.errors import EmbedderUnavailable
 
-BATCH_TOKENS = 512  # padded tokens of one pass: the fastest on a CPU, and what a query waits for at most
+BATCH_TOKENS = (
+    512  # padded tokens of one pass: larger ones are no faster on a CPU, and a query waits for the one running
+)
 QUEUE_TOKENS = 65_536  # about 20 s of work on one CPU core
 BULK_SHARE = 0.8  # of the queue: the rest is kept for queries
 

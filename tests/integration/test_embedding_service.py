@@ -135,14 +135,27 @@ def test_a_service_that_stays_away_is_reported_with_the_cure(tmp_path, impatient
         EmbeddingClient("embed.sock")
 
 
-def test_a_full_queue_answers_429_and_the_client_waits(embedding_service):
+def test_the_real_model_knows_meanings(embedding_service):
     client = EmbeddingClient(embedding_service)
+    [asked] = client.embed_queries(["How do I get a new passcode?"])
+    near, far = client.embed_documents(["Reset your password under Settings.", "The new train gets here at noon."])
+    assert asked @ near > asked @ far + 0.1
+
+
+def test_a_full_queue_answers_429_and_the_client_waits():
+    with EmbeddingProcess() as service:
+        check_a_full_queue(service)
+
+
+def check_a_full_queue(service: EmbeddingProcess) -> None:
+    client = service.client()
     ids = client.tokenizer.encode(WORK * 3)
-    path = embedding_service.removeprefix("unix://")
     statuses = []
 
     def send() -> None:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://embed", timeout=4) as http:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(service.path)), base_url="http://embed", timeout=4
+        ) as http:
             try:
                 answer = http.post("/packed", content=wire.pack(ids))
                 statuses.append(answer.status_code)
