@@ -6,9 +6,8 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -140,9 +139,8 @@ def _closest(hit: store.Hit) -> dict[str, Any]:
 @require_GET
 def conversations(request: HttpRequest) -> HttpResponse:
     """All of a person's conversations, newest first."""
-    page = Paginator(conversations_of(request.user).select_related("corpus").order_by("-changed"), 50).get_page(
-        request.GET.get("page")
-    )
+    rows = conversations_of(request.user).select_related("corpus").order_by("-changed")
+    page = Paginator(rows, 50).get_page(request.GET.get("page"))
     return render(request, "inference/conversations.html", {"section": "conversations", "page": page})
 
 

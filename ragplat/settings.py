@@ -89,7 +89,13 @@ GENERATOR_API_KEY = envsecret("RAGPLAT_GENERATOR_API_KEY", "API key for RAGPLAT_
 # Limits
 MAX_UPLOAD_MB = envint("RAGPLAT_MAX_UPLOAD_MB", 100, "Largest file taken, in MB.", low=1, high=10_000)
 PARSE_SECONDS = envint("RAGPLAT_PARSE_SECONDS", 300, "Longest time parsing one file may take.", low=1, high=86_400)
-PARSE_MEMORY_MB = envint("RAGPLAT_PARSE_MEMORY_MB", 4096, "Memory parsing one file may take.", low=256, high=1_000_000)
+PARSE_MEMORY_MB = envint(
+    "RAGPLAT_PARSE_MEMORY_MB",
+    4096,
+    "Memory parsing one file may take; OCR needs about 600 MB.",
+    low=768,
+    high=1_000_000,
+)
 MAX_PAGES = envint("RAGPLAT_MAX_PAGES", 5000, "Most pages a document may have.", low=1, high=1_000_000)
 MAX_CHARACTERS = envint(
     "RAGPLAT_MAX_CHARACTERS", 20_000_000, "Most characters of text a document may have.", low=1, high=200_000_000

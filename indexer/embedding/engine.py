@@ -16,9 +16,8 @@ from indexer.embedding.backends.base import Embedder
 from indexer.embedding.wire import LANES
 from ragplat.errors import EmbedderUnavailable
 
-BATCH_TOKENS = (
-    512  # padded tokens of one pass: larger ones are no faster on a CPU, and a query waits for the one running
-)
+# Padded tokens of one pass: larger ones are no faster on a CPU, and a query waits for the one that is running.
+BATCH_TOKENS = 512
 QUEUE_TOKENS = 65_536  # about 20 s of work on one CPU core
 BULK_SHARE = 0.8  # of the queue: the rest is kept for queries
 

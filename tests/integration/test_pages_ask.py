@@ -108,11 +108,12 @@ def answered(user, corpus, document) -> Turn:
         {"start": 26, "end": 44, "support": "partly", "citations": [1], "places": [1]},
         {"start": third, "end": len(text), "support": "unsupported", "citations": [], "places": []},
     ]
+    ranks = {"rank": 1, "score": 0.9, "ordinal": 0, "dense": {"rank": 1, "score": 0.7}, "lexical": None}
     trace = {
         "stages": [{"name": "search", "seconds": 0.25}],
-        "chunks": [places[0] | {"rank": 1, "score": 0.9, "ordinal": 0, "dense": {"rank": 1, "score": 0.7}, "lexical": None}],
+        "chunks": [places[0] | ranks],
         "dropped": [],
-    }  # fmt: skip
+    }
     return make_turn(user, corpus, text=text, sentences=sentences, citations=places, trace=trace)
 
 

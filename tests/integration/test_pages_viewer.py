@@ -8,6 +8,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.test import AsyncClient
 
+from indexer.documents import path_of
 from indexer.reading import PART
 from tests.pdf import make_pdf
 from tests.rows import make_corpus, make_document, plain_static
@@ -166,8 +167,6 @@ def test_an_original_is_always_a_download(user, corpus):
 
 def test_an_original_that_is_missing_is_said_to_be(client, corpus):
     document = make_document(corpus, "a.md", data=b"some bytes")
-    from indexer.documents import path_of
-
     path_of(document).unlink()
     assert client.get(f"/documents/{document.pk}/file/").status_code == 404
 
