@@ -34,7 +34,12 @@ def corpus_for(user: AbstractBaseUser, slug: str, role: str = Membership.Role.RE
 
 def document_for(user: AbstractBaseUser, document_id: int, role: str = Membership.Role.READER) -> Document:
     """The document with this id. Raises NotFound, or Refused when the person may read it but not more."""
-    found = Document.objects.select_related("corpus").filter(pk=document_id, corpus__in=visible_corpora(user)).first()
+    found = (
+        Document.objects.select_related("corpus")
+        .defer("text")
+        .filter(pk=document_id, corpus__in=visible_corpora(user))
+        .first()
+    )
     if found is None:
         raise NotFound("There is no such document. It may have been deleted.")
     require(user, found.corpus, role)

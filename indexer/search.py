@@ -17,7 +17,7 @@ LONGEST_QUERY = 10_000  # characters
 MOST_RESULTS = 1000
 MODES = ("dense", "lexical", "hybrid")
 
-_pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="embed-query")
+_pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lexical")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,15 @@ def search(
     depth = max(DEPTH, k)
     trace: dict[str, Any] = {"mode": mode, "seconds": {}}
     started = time.perf_counter()
-    # The embedding service computes in its own process: the lexical leg runs meanwhile.
-    vector = _pool.submit(_embed, index, query, trace) if mode != "lexical" else None
-    lexical = _lexical(index, query, depth, documents, trace) if mode != "dense" else []
+    behind = follow.catch_up_for_search(index) if mode != "dense" else 0
+    vector = _embed(index, query, trace) if mode != "lexical" else None
+    # Only now the lexical leg: beside the embedding it would take a core from it, beside PostgreSQL it costs no time.
+    lexical = _pool.submit(_lexical, index, query, depth, documents, trace) if mode != "dense" else None
     dense = _dense(index, vector, depth, documents, trace) if vector is not None else []
-    fused = fuse(dense, lexical, method=recipe.fusion, dense_weight=_weight(mode, recipe), k=depth)
+    words = lexical.result() if lexical is not None else []
+    if behind:
+        trace["lexical_behind"] = behind
+    fused = fuse(dense, words, method=recipe.fusion, dense_weight=_weight(mode, recipe), k=depth)
     chunks = _join(index, fused, k, trace)
     trace["seconds"]["total"] = round(time.perf_counter() - started, 4)
     return Found(chunks=chunks, trace=trace)
@@ -89,10 +93,9 @@ def _embed(index: Index, query: str, trace: dict[str, Any]) -> Any:
     return vectors[0]
 
 
-def _dense(index: Index, vector, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
-    value = vector.result()
+def _dense(index: Index, vector: Any, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
     started = time.perf_counter()
-    found = store.dense(index, value, depth, documents)
+    found = store.dense(index, vector, depth, documents)
     trace["seconds"]["dense"] = round(time.perf_counter() - started, 4)
     trace["dense_candidates"] = len(found)
     return found
@@ -100,8 +103,6 @@ def _dense(index: Index, vector, depth: int, documents, trace: dict[str, Any]) -
 
 def _lexical(index: Index, query: str, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
     started = time.perf_counter()
-    if behind := follow.catch_up_for_search(index):
-        trace["lexical_behind"] = behind
     found = follow.lexical(index).search(query, depth, documents)
     trace["seconds"]["lexical"] = round(time.perf_counter() - started, 4)
     trace["lexical_candidates"] = len(found)

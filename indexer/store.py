@@ -38,13 +38,13 @@ SELECT (SELECT count(*) FROM indexer_chunk WHERE index_id = %(index)s AND docume
        (SELECT count(*) FROM indexer_vector WHERE index_id = %(index)s AND document_id = %(document)s)
 """
 
-# The join is part of the scan: with iterative scans on, HNSW goes on until k rows have passed it.
+# What may not be found is little, so it is excluded by two small anti-joins rather than proven by two large joins. They
+# are part of the scan: with iterative scans on, HNSW goes on until k rows have passed them.
 DENSE = """
 SELECT v.chunk_id, -(v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})) AS score
 FROM indexer_vector_{index} v
-JOIN indexer_chunk_{index} c ON c.id = v.chunk_id AND c.index_id = {index}
-JOIN indexer_document d ON d.id = v.document_id
-WHERE c.enabled AND d.state = 'ready' {scope}
+WHERE NOT EXISTS (SELECT 1 FROM indexer_chunk_{index} c WHERE c.id = v.chunk_id AND NOT c.enabled)
+  AND NOT EXISTS (SELECT 1 FROM indexer_document d WHERE d.id = v.document_id AND d.state <> 'ready') {scope}
 ORDER BY v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})
 LIMIT %(k)s
 """

@@ -6,7 +6,8 @@ A browser only follows. Leaving, reloading or losing the connection neither stop
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 16  # answers being made in this process
 LOST_AFTER = timedelta(minutes=5)  # an answer nobody is making any more, as after a restart
+SILENCE_SECONDS = 15.0  # after which a stream says that it is still waiting
 POLL_SECONDS = 0.5  # for an answer made by another process
 
 
@@ -32,20 +34,36 @@ class _Run:
     """The events of an answer in the making, for any number of followers."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
-    changed: threading.Condition = field(default_factory=threading.Condition)
     ended: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    followers: set[Callable[[], None]] = field(default_factory=set)  # each wakes one follower, from any thread
 
     def add(self, event: dict[str, Any]) -> None:
-        with self.changed:
+        with self.lock:
             self.events.append(event)
             self.ended = event["type"] in ("done", "failed")
-            self.changed.notify_all()
+            for wake in self.followers:
+                wake()
 
-    def after(self, count: int, timeout: float) -> list[dict[str, Any]]:
-        """The events after the first ``count``; waits for one at most ``timeout`` seconds."""
-        with self.changed:
-            self.changed.wait_for(lambda: len(self.events) > count, timeout)
-            return self.events[count:]
+    async def after(self, count: int, timeout: float) -> list[dict[str, Any]]:
+        """The events after the first ``count``; waits for one at most ``timeout`` seconds, holding no thread."""
+        loop, fresh = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the follower's loop has ended
+                loop.call_soon_threadsafe(fresh.set)
+
+        with self.lock:
+            if len(self.events) > count:
+                return self.events[count:]
+            self.followers.add(wake)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(fresh.wait(), timeout)
+        finally:
+            with self.lock:
+                self.followers.discard(wake)
+        return self.events[count:]
 
 
 _runs: dict[int, _Run] = {}
@@ -75,7 +93,7 @@ async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
     """Replay an answer's events from the start and follow them to the end; see `_event` for their form."""
     run, seen = _runs.get(turn_id), 0
     while run is not None:
-        fresh = await asyncio.to_thread(run.after, seen, 15.0)
+        fresh = await run.after(seen, SILENCE_SECONDS)
         seen += len(fresh)
         for event in fresh:
             yield event
@@ -85,7 +103,10 @@ async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
             yield {"type": "waiting"}  # keeps proxies from closing a silent stream
     while True:
         turn = await Turn.objects.only("state", "reason", "created").aget(pk=turn_id)
-        if turn.state != Turn.State.ASKED or timezone.now() - turn.created > LOST_AFTER:
+        if turn.state == Turn.State.ASKED and timezone.now() - turn.created > LOST_AFTER:
+            turn.state, turn.reason = Turn.State.FAILED, "The answer was interrupted. Ask again."
+            await turn.asave(update_fields=["state", "reason"])
+        if turn.state != Turn.State.ASKED:
             yield _ending(turn)
             return
         await asyncio.sleep(POLL_SECONDS)
@@ -94,7 +115,7 @@ async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
 def _ending(turn: Turn) -> dict[str, Any]:
     if turn.state == Turn.State.ANSWERED:
         return {"type": "done", "turn": turn.pk}
-    return {"type": "failed", "reason": turn.reason or "The answer was interrupted. Ask again."}
+    return {"type": "failed", "reason": turn.reason}
 
 
 def _work(turn: Turn, run: _Run) -> None:

@@ -102,7 +102,7 @@ def _conversation_page(
         "turns": shown,
         "earlier": first,
         "latest": next((one for one in reversed(shown) if one.citations), None),
-        "waiting": any(one.state == Turn.State.ASKED for one in shown),
+        "waiting": next((one for one in shown if one.state == Turn.State.ASKED), None),
         "question": question,
         "error": error,
     }
@@ -110,7 +110,7 @@ def _conversation_page(
 
 
 def prepare(corpus: Corpus, shown: Iterable[Turn]) -> None:
-    """Give turns what their templates show: `html`, `sources`, `closest`. Two queries, however many turns."""
+    """Give turns what their templates show: `html`, `doubts`, `sources`, `closest`. Two queries, however many turns."""
     shown = list(shown)
     cited = {one["document_id"] for turn in shown for one in turn.citations}
     documents = set(corpus.documents.filter(pk__in=cited).values_list("pk", flat=True)) if cited else set()
@@ -119,6 +119,7 @@ def prepare(corpus: Corpus, shown: Iterable[Turn]) -> None:
     hits = store.hits(corpus.active_index(), wanted) if wanted else {}
     for turn in shown:
         turn.html = rendering.answer_html(turn, documents)
+        turn.doubts = {one["support"] for one in turn.sentences}
         turn.sources = rendering.sources(turn, documents)
         turn.closest = [_closest(hits[one["chunk_id"]]) for one in _ranked(turn, refused) if one["chunk_id"] in hits]
 

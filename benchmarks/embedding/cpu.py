@@ -70,7 +70,7 @@ def main() -> None:
 
     runs = {"SentenceTransformer.encode(batch_size=32)": lambda: reference.encode(texts, batch_size=32)}
     for budget in options.batch_tokens:
-        engine = Engine(embedder, batch_tokens=budget, queue_tokens=10 * tokens)
+        engine = Engine(lambda: embedder, batch_tokens=budget, queue_tokens=10 * tokens)
         runs[f"engine, batches of {budget} tokens"] = lambda engine=engine: ours(engine)
     seconds = {name: [] for name in runs}
     vectors = {}

@@ -73,7 +73,7 @@ class CorpusAdmin(admin.ModelAdmin):
 class DocumentAdmin(ReadOnlyAdmin):
     """Documents are looked at, retried and deleted; only indexing changes them."""
 
-    list_display = ("name", "corpus", "state", "short_reason", "chunks", "bytes", "changed")
+    list_display = ("name", "corpus", "state", "chunks", "bytes", "changed", "short_reason")
     list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter), "permanent", "language")
     search_fields = ("name", "title", "sha256")
     search_help_text = "Name, title or hash"

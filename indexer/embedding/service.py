@@ -42,7 +42,9 @@ def load(model: str, max_tokens: int | None, threads: int) -> tuple[Engine, dict
     """The engine for ``model`` and what /info says about it. Raises BadInput or BadSetting with the cure."""
     tokenizer = ModelTokenizer.load(model, max_tokens)
     files = tokenizer.files
-    embedder = BACKENDS.get(files.backend)(files, threads=threads)
+    backend = BACKENDS.get(files.backend)
+    engine = Engine(lambda: backend(files, threads=threads))
+    embedder = engine.embedder
     info = {
         "model": files.name,
         "revision": embedder.revision,
@@ -54,7 +56,7 @@ def load(model: str, max_tokens: int | None, threads: int) -> tuple[Engine, dict
         "tokenizer": tokenizer.signature(),
         "fingerprint": embedder.signature(),
     }
-    return Engine(embedder), info
+    return engine, info
 
 
 def create_app(engine: Engine, info: Mapping[str, Any]) -> Starlette:

@@ -22,6 +22,8 @@ CREATE TABLE indexer_chunk (
     UNIQUE (index_id, document_id, ordinal)
 ) PARTITION BY LIST (index_id);
 CREATE INDEX ON indexer_chunk (id);
+CREATE INDEX ON indexer_chunk (id) WHERE NOT enabled;
+CREATE INDEX indexer_document_not_ready ON indexer_document (id) WHERE state <> 'ready';
 
 CREATE TABLE indexer_vector (
     index_id bigint NOT NULL,
@@ -92,6 +94,7 @@ CREATE TRIGGER indexer_index_deleted AFTER DELETE ON indexer_index
 
 BACKWARD = """
 DROP TABLE indexer_change, indexer_vector, indexer_chunk CASCADE;
+DROP INDEX indexer_document_not_ready;
 DROP SEQUENCE indexer_change_number;
 DROP TRIGGER indexer_index_deleted ON indexer_index;
 DROP TRIGGER indexer_index_created ON indexer_index;

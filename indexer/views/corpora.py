@@ -28,10 +28,10 @@ SORTS = {
 }
 COLUMNS = [("name", "Name"), ("state", "State"), ("chunks", "Chunks"), ("size", "Size"), ("changed", "Changed")]
 GROUPS = {
-    "ready": (State.READY,),
-    "working": Document.UNDER_WAY,
-    "failed": (State.FAILED,),
-    "empty": (State.EMPTY,),
+    "ready": ("Ready", (State.READY,)),
+    "working": ("Under way", Document.UNDER_WAY),
+    "failed": ("Failed", (State.FAILED,)),
+    "empty": ("Empty", (State.EMPTY,)),
 }
 
 
@@ -92,7 +92,7 @@ def corpus_context(request: HttpRequest, corpus: Corpus) -> dict:
     if query:
         rows = rows.filter(Q(name__icontains=query) | Q(title__icontains=query))
     if group in GROUPS:
-        rows = rows.filter(state__in=GROUPS[group])
+        rows = rows.filter(state__in=GROUPS[group][1])
     counted = with_counts(Corpus.objects.filter(pk=corpus.pk)).get()
     page = Paginator(rows, PAGE).get_page(request.GET.get("page"))
     return {
@@ -104,7 +104,7 @@ def corpus_context(request: HttpRequest, corpus: Corpus) -> dict:
         "query": query,
         "group": group,
         "sort": sort,
-        "groups": [(name, name.capitalize(), getattr(counted, name)) for name in GROUPS],
+        "groups": [(name, label, getattr(counted, name)) for name, (label, _) in GROUPS.items()],
         "columns": [_column(name, label, sort) for name, label in COLUMNS],
         "may_edit": visible_corpora(request.user, Membership.Role.EDITOR).filter(pk=corpus.pk).exists(),
     }

@@ -72,7 +72,7 @@ def test_a_pdf_citation_shows_its_page_with_boxes(visitor):
     marker_of(turn, "storm-report.pdf").click()
     image = page.locator("#evidence .page-image img")
     image.wait_for()
-    assert image.evaluate("async (picture) => (await picture.decode(), picture.naturalWidth)") == 900
+    assert image.evaluate("async (picture) => (await picture.decode(), picture.naturalWidth)") >= 900
     box = page.locator("#evidence .boxes rect").first
     box.wait_for()
     inside, outside = box.bounding_box(), image.bounding_box()
@@ -83,13 +83,12 @@ def test_a_pdf_citation_shows_its_page_with_boxes(visitor):
 
 def test_the_answer_is_streamed_and_kept(visitor):
     page = visitor.page()
-    heard = []
-    page.on("request", lambda request: heard.append(request.url))
     turn = ask(page, LIGHTHOUSE)
-    assert any(url.endswith("/events") for url in heard)
     answer = turn.locator(".answer").inner_text()
     page.get_by_label("Your question").fill("When were the ferries to Kolla leaving?")
-    page.keyboard.press("Enter")
+    with page.expect_response(re.compile(r"/turns/\d+/events$")) as stream:
+        page.keyboard.press("Enter")
+    assert stream.value.headers["content-type"] == "text/event-stream"
     page.locator(".turn").nth(1).wait_for()
     assert "ferries" in finished(page).locator(".question").inner_text()
     assert page.get_by_label("Your question").input_value() == ""

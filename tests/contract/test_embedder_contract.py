@@ -34,7 +34,7 @@ def tokenizer(embedder) -> ModelTokenizer:
 
 @pytest.fixture
 def engine(embedder):
-    engine = Engine(embedder, batch_tokens=64)
+    engine = Engine(lambda: embedder, batch_tokens=64)
     yield engine
     engine.close()
 

@@ -34,7 +34,7 @@ def encode(folder, texts: list[str]) -> np.ndarray:
 
 def embed(folder, texts: list[str]) -> np.ndarray:
     files = find(str(folder))
-    engine = Engine(TorchCPU(files, threads=1))
+    engine = Engine(lambda: TorchCPU(files, threads=1))
     try:
         return engine.submit(ModelTokenizer(files).encode(texts, truncate=True)).result()
     finally:

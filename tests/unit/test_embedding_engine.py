@@ -38,7 +38,7 @@ def texts(*lengths: int, first: int = 0) -> list[np.ndarray]:
 def held():
     """An engine of batches of 10 tokens and a queue of 100 whose first batch, (999,), is held back."""
     recorder = Recorder(held=True)
-    engine = Engine(recorder, batch_tokens=10, queue_tokens=100)
+    engine = Engine(lambda: recorder, batch_tokens=10, queue_tokens=100)
     engine.submit(texts(10, first=999))
     assert recorder.started.acquire(timeout=10)
     yield engine, recorder
@@ -59,7 +59,7 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
 
 @given(st.lists(st.integers(1, 30), max_size=40))
 def test_results_come_back_in_order(lengths):
-    engine = Engine(Recorder(), batch_tokens=32)
+    engine = Engine(Recorder, batch_tokens=32)
     try:
         assert engine.submit(texts(*lengths)).result(10).ravel().tolist() == list(range(len(lengths)))
     finally:
@@ -88,7 +88,7 @@ def test_bulk_work_may_fill_four_fifths_of_the_queue(held):
 
 
 def test_tokens_leave_the_queue_when_done():
-    engine = Engine(Recorder(), batch_tokens=10, queue_tokens=50)
+    engine = Engine(Recorder, batch_tokens=10, queue_tokens=50)
     for _ in range(10):
         engine.submit(texts(10, 10, 10)).result(10)
     engine.close()
@@ -96,7 +96,7 @@ def test_tokens_leave_the_queue_when_done():
 
 
 def test_an_empty_queue_takes_a_request_of_any_size():
-    engine = Engine(Recorder(), batch_tokens=10, queue_tokens=20)
+    engine = Engine(Recorder, batch_tokens=10, queue_tokens=20)
     assert len(engine.submit(texts(*[10] * 9)).result(10)) == 9
     engine.close()
 
@@ -112,7 +112,7 @@ def test_cancelled_work_is_dropped(held):
 
 
 def test_a_failing_batch_fails_its_own_request_only():
-    engine = Engine(Recorder(), batch_tokens=10)
+    engine = Engine(Recorder, batch_tokens=10)
     broken = engine.submit(texts(10, 10, first=-2))
     with pytest.raises(RuntimeError, match="broken weights"):
         broken.result(10)
