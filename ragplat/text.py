@@ -237,3 +237,15 @@ def _latin_language(sample: str) -> str:
     second = others[0][1] if others else 0
     sure = most >= 2 and most >= 0.1 * len(words) and most >= 1.3 * second
     return best if sure else ""
+
+
+_TITLE_ATTRIBUTES = re.compile(r"\{[^{}]*\}\s*$")
+_TITLE_LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
+_TITLE_TAG = re.compile(r"<[^<>]*>")
+_TITLE_SIGNS = re.compile(r"\*\*|__|[`*]|\\(?=[^\w\s])")
+
+
+def clean_title(line: str) -> str:
+    """A heading's words without Markdown signs, links, tags and attribute lists."""
+    title = _TITLE_ATTRIBUTES.sub("", line.strip().rstrip("#"))
+    return " ".join(_TITLE_SIGNS.sub("", _TITLE_TAG.sub("", _TITLE_LINK.sub(r"\1", title))).split())

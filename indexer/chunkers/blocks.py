@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ragplat.text import clean_title
 from ragplat.types import Parsed
 
 Kind = Literal["heading", "paragraph", "item", "table", "code"]
@@ -48,21 +49,10 @@ _SENTENCE_END = tuple(".!?;:,。！？；：，、…")
 _MAX_PLAIN_HEADING = 80
 _NEAR = 8  # lines
 
-_ATTRIBUTES = re.compile(r"\{[^{}]*\}\s*$")
-_LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
-_TAG = re.compile(r"<[^<>]*>")
-_SIGNS = re.compile(r"\*\*|__|[`*]|\\(?=[^\w\s])")
-
 
 def blocks(parsed: Parsed) -> list[Block]:
     """The blocks of a document, in order; every non-blank character is in exactly one."""
     return _Scanner(parsed.text, markdown=parsed.markup == "markdown").scan()
-
-
-def clean_title(line: str) -> str:
-    """A heading's words without Markdown signs, links, tags and attribute lists."""
-    title = _ATTRIBUTES.sub("", line.strip().rstrip("#"))
-    return " ".join(_SIGNS.sub("", _TAG.sub("", _LINK.sub(r"\1", title))).split())
 
 
 class _Scanner:

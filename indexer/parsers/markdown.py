@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from indexer.parsers.base import Limits, check_characters
+from ragplat.text import clean_title
 from ragplat.types import Page
 
 _HEADING_LIKE = re.compile(r"^(?=#{1,6}\s)", re.MULTILINE)
@@ -56,7 +57,7 @@ def first_heading(text: str) -> str:
             fenced = not fenced
         found = None if fenced else re.match(r"#{1,6}\s+(.+?)\s*#*$", line)
         if found:
-            return found[1]
+            return clean_title(found[1])
     return ""
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragplat.text import detect_language, is_cjk, sentences
+from ragplat.text import clean_title, detect_language, is_cjk, sentences
 
 # Each row is one text, as the list of its sentences; they are joined with what stands between them in `text`.
 SPLITS = {
@@ -142,3 +142,7 @@ def test_is_cjk(char):
 @pytest.mark.parametrize("char", "aé1。、，ж ")
 def test_is_not_cjk(char):
     assert not is_cjk(char)
+
+
+def test_a_title_loses_its_marks():
+    assert clean_title("**Features** of [FastAPI](https://x) { #features }") == "Features of FastAPI"
