@@ -25,6 +25,8 @@ def main() -> None:
         processes += [server, *server.children(recursive=True)]
     total = 0.0
     for process in processes:
+        if process.status() == psutil.STATUS_ZOMBIE:  # ended, holds nothing
+            continue
         size = process.memory_full_info().pss / 2**20
         total += size
         print(f"{size:8.1f} MiB  {' '.join(process.cmdline())[:90]}")

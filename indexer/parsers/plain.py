@@ -59,11 +59,13 @@ def _csv(text: str, warnings: tuple[str, ...]) -> Parsed:
         dialect: Any = csv.Sniffer().sniff(text[:_SNIFF], delimiters=",;\t|")
     except csv.Error:
         dialect = csv.excel
-    csv.field_size_limit(max(len(text), 1))
+    before = csv.field_size_limit(max(len(text), 1))  # the limit is the whole process's: it is put back
     try:
         rows = [row for row in csv.reader(io.StringIO(text), dialect) if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise CorruptDocument(f"The file is not valid CSV: {error}.") from error
+    finally:
+        csv.field_size_limit(before)
     if not rows:
         return Parsed(text="", pages=(), markup="plain", warnings=warnings)
     if len({len(row) for row in rows}) > 1:

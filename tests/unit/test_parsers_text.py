@@ -217,7 +217,7 @@ def test_only_what_would_become_a_heading_is_escaped():
 
 def test_headings_are_one_line():
     assert heading(9, " Two\nlines\t \x07here ") == "###### Two lines here"
-    assert first_heading("text\n### Deep `code`\n") == "Deep `code`"
+    assert first_heading("text\n### Deep `code` { #deep }\n") == "Deep code"
 
 
 @given(st.text("`a\n", max_size=30))

@@ -15,7 +15,5 @@ class Command(BaseCommand):
         corpus = Corpus.objects.filter(slug="demo").first()
         if corpus is None:
             corpus = corpora.create("Ragplat documentation", slug="demo")
-        paths = [
-            path for path in (BASE_DIR / "README.md", BASE_DIR / "CHANGELOG.md", BASE_DIR / "docs") if path.exists()
-        ]
-        ingest_paths(corpus, paths, root=BASE_DIR)
+        paths = [*BASE_DIR.glob("*.md"), *BASE_DIR.glob("docs/**/*.md")]
+        ingest_paths(corpus, sorted(paths), root=BASE_DIR)
