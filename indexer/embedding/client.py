@@ -100,8 +100,8 @@ class EmbeddingClient:
             self._service = None  # ask again next time: the service may be put right
             raise WrongEmbedder(
                 f'This index is made with "{expected}", but the embedding service at {self.url} runs "{actual}". '
-                "Their vectors must not be mixed: start the service with the index's model, or re-index with "
-                "`manage.py reindex`."
+                "Their vectors must not be mixed: start the service with the index's model, or ingest "
+                "the documents into a new corpus."
             )
 
     def _send(self, method: str, path: str, lane: str, *, patience: float | None = None, **request) -> httpx.Response:

@@ -12,15 +12,10 @@ from indexer.documents import enqueue
 from indexer.models import Chunk, Corpus, Document, Index, Recipe
 from inference.models import Conversation, Turn
 from ragplat.admin import CappedPaginator
-from tests.rows import cite, make_corpus, make_document, make_turn, plain_static
+from tests.rows import cite, make_corpus, make_document, make_turn
 
 pytestmark = pytest.mark.django_db
 OURS = (Corpus, Document, Chunk, Index, Recipe, Conversation, Turn, ProcrastinateJob)
-
-
-@pytest.fixture(autouse=True)
-def _static(settings):
-    plain_static(settings)
 
 
 @pytest.fixture

@@ -5,17 +5,12 @@ from django.contrib.auth.models import User
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from indexer.models import Corpus, Membership
-from tests.rows import cite, make_corpus, make_document, make_turn, plain_static
+from tests.rows import cite, make_corpus, make_document, make_turn
 
 pytestmark = pytest.mark.django_db
 TEXT = "# Harbour\n\nThe lighthouse is 31 metres tall.\n"
 PUBLIC = {"healthz", "login", "logout"}
 GET_ONLY_POST = {"corpus-upload", "document-retry", "ask-question"}
-
-
-@pytest.fixture(autouse=True)
-def _static(settings):
-    plain_static(settings)
 
 
 @pytest.fixture

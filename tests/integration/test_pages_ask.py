@@ -4,14 +4,13 @@ import json
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 
 from inference import turns
 from inference.models import Conversation, Turn
-from tests.rows import cite, make_corpus, make_document, make_turn, plain_static
+from tests.rows import cite, make_corpus, make_document, make_turn
 
 pytestmark = pytest.mark.django_db
 TEXT = "# Harbour\n\nThe lighthouse is 31 metres tall. It was built in 1874.\n"
@@ -19,27 +18,10 @@ SCRIPT = {"HX-Request": "true", "Accept": "*/*"}
 
 
 @pytest.fixture(autouse=True)
-def _static(settings):
-    plain_static(settings)
-
-
-@pytest.fixture(autouse=True)
 def _nobody_answers(monkeypatch):
     """The pages are tested here, not the pipeline: questions stay asked."""
     monkeypatch.setattr(turns, "_work", lambda turn, run: None)
     monkeypatch.setattr(turns, "_runs", {})
-
-
-@pytest.fixture
-def user(client):
-    made = User.objects.create_user("ada")
-    client.force_login(made)
-    return made
-
-
-@pytest.fixture
-def corpus(user):
-    return make_corpus("harbour", user, title="Harbour")
 
 
 @pytest.fixture

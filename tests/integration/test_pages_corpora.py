@@ -1,33 +1,15 @@
 """Corpora and documents: lists, upload, live states, retry, delete."""
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from indexer.models import Document
-from tests.rows import make_corpus, make_document, plain_static
+from tests.rows import make_corpus, make_document
 
 pytestmark = pytest.mark.django_db
 NASTY = '<img src=x onerror="alert(1)">.md'
-
-
-@pytest.fixture(autouse=True)
-def _static(settings):
-    plain_static(settings)
-
-
-@pytest.fixture
-def user(client):
-    made = User.objects.create_user("ada")
-    client.force_login(made)
-    return made
-
-
-@pytest.fixture
-def corpus(user):
-    return make_corpus("harbour", user, title="Harbour")
 
 
 def files(*names: str) -> list[SimpleUploadedFile]:

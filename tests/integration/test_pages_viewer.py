@@ -5,33 +5,15 @@ from html import unescape
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import User
 from django.test import AsyncClient
 
 from indexer.documents import path_of
 from indexer.reading import PART
 from tests.pdf import make_pdf
-from tests.rows import make_corpus, make_document, plain_static
+from tests.rows import make_document
 
 pytestmark = pytest.mark.django_db
 TEXT = "# Harbour\n\nThe *lighthouse* is 31 metres tall.\n\n| ship | year |\n|---|---|\n| Anna | 1874 |\n"
-
-
-@pytest.fixture(autouse=True)
-def _static(settings):
-    plain_static(settings)
-
-
-@pytest.fixture
-def user(client):
-    made = User.objects.create_user("ada")
-    client.force_login(made)
-    return made
-
-
-@pytest.fixture
-def corpus(user):
-    return make_corpus("harbour", user)
 
 
 def marked(html: str) -> str:
