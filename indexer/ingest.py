@@ -22,6 +22,7 @@ class Report:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # not taken, with the reason
     removed: list[str] = field(default_factory=list)  # known from this folder before, no longer there
     documents: list[int] = field(default_factory=list)  # ids of the documents queued now
+    known: list[int] = field(default_factory=list)  # ids of those that were there already
 
 
 def ingest_paths(
@@ -71,6 +72,7 @@ def _take(corpus: Corpus, file: Path, name: str, report: Report, named: bool) ->
         current = Source.objects.filter(corpus=corpus, path=str(file)).order_by("-pk").first()
         if current and (current.size, current.modified_ns) == (facts.st_size, facts.st_mtime_ns):
             report.unchanged.append(name)
+            report.known.append(current.document_id)
             return
         if not named and (reason := _unsupported(file)):
             # A file named by a person is taken and its fate shown; a folder's programs and films are passed over.
@@ -87,7 +89,9 @@ def _take(corpus: Corpus, file: Path, name: str, report: Report, named: bool) ->
     if accepted.outcome == "added":
         (report.changed if current else report.added).append(name)
         report.documents.append(accepted.document.pk)
-    elif current and current.document_id == accepted.document.pk:
+        return
+    report.known.append(accepted.document.pk)
+    if current and current.document_id == accepted.document.pk:
         report.unchanged.append(name)
     else:
         report.duplicates.append(name)

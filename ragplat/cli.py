@@ -63,6 +63,8 @@ def _execute(argv: list[str]) -> int:
             raise
         print(f"Error: {_first_line(error)}. Run `manage.py migrate` first.", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         return 1

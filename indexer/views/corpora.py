@@ -133,4 +133,7 @@ def live(request: HttpRequest, slug: str) -> HttpResponse:
         "polled": [one.pk for one in rows if one.state in Document.UNDER_WAY],
         "may_edit": visible_corpora(request.user, Membership.Role.EDITOR).filter(pk=found.pk).exists(),
     }
-    return render(request, "indexer/_live.html", context)
+    response = render(request, "indexer/_live.html", context)
+    if ids and not context["polled"]:
+        response["HX-Trigger"] = "refresh"  # all are settled: the list, its filters and their counts are shown anew
+    return response

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer import corpora, tasks
-from indexer.ingest import ingest_paths
+from indexer.ingest import ingest_paths, settled
 from indexer.models import Document, Source
 from indexer.search import search
 from ragplat.errors import BadInput
@@ -92,6 +92,13 @@ def test_removed_files_are_reported_and_stay(corpus, folder):
     report = ingest_paths(corpus, [folder])
     assert report.removed == [str(folder / "a.md")]
     assert "300 kilograms" in answers(corpus, "anchor")
+
+
+def test_what_failed_before_is_not_forgotten(corpus, folder):
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    run_jobs(ingest_paths(corpus, [folder]))
+    again = ingest_paths(corpus, [folder])
+    assert settled(again.documents + again.known) == {"ready": 2, "failed": 1}
 
 
 def test_two_files_with_the_same_bytes_are_one_document_with_two_sources(corpus, folder):

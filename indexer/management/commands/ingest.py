@@ -41,14 +41,15 @@ class Command(BaseCommand):
             target = _corpus(corpus, recipe, language)
             with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
                 report = ingest_paths(target, [Path(path) for path in paths], each=lambda name: bar.update())
-            if wait and report.documents:
+            ids = report.documents + report.known
+            if wait and any(settled(ids).get(state) for state in Document.UNDER_WAY):
                 worker = None
                 if not _worker_lives():
                     self._note("No worker is running: starting one for this command.")
                     worker = supervisor.start(supervisor.services()["worker"])
                     running.callback(supervisor.stop, [worker])
-                _wait(report.documents, worker)
-        states = settled(report.documents)
+                _wait(ids, worker)
+        states = settled(ids)
         if json:
             self.stdout.write(_as_json(report, states))
         else:
@@ -75,9 +76,8 @@ class Command(BaseCommand):
             return
         if states:
             self.stdout.write(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
-        unhappy = Document.objects.filter(
-            pk__in=report.documents, state__in=(Document.State.FAILED, Document.State.EMPTY)
-        )
+        ids = report.documents + report.known
+        unhappy = Document.objects.filter(pk__in=ids, state__in=(Document.State.FAILED, Document.State.EMPTY))
         for document in unhappy.only("name", "state", "reason"):
             self.stdout.write(f"  {document.state}: {document.name}: {document.reason}")
 
@@ -127,5 +127,6 @@ def _wait(documents: list[int], worker: Popen | None) -> None:
 
 
 def _as_json(report: Report, states: dict[str, int]) -> str:
-    documents = Document.objects.filter(pk__in=report.documents).values("id", "name", "state", "reason", "chunk_count")
+    ids = report.documents + report.known
+    documents = Document.objects.filter(pk__in=ids).values("id", "name", "state", "reason", "chunk_count")
     return json.dumps(asdict(report) | {"states": states, "documents": list(documents)}, ensure_ascii=False, indent=1)

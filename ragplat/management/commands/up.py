@@ -24,7 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("--no-demo", action="store_true", help="Do not make the demo corpus.")
 
     def handle(self, *args, no_demo: bool, **options):
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell starts background work with it ignored
+            signal.signal(number, _interrupt)
         with _only_one():
             _check_port()
             self._say("Preparing the database ...")
