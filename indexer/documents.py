@@ -66,9 +66,11 @@ def supersede(document: Document) -> list[str]:
         older = Source.objects.filter(corpus=source.corpus_id, path=source.path, pk__lt=source.pk)
         owners = list(older.exclude(document=document).values_list("document_id", flat=True))
         older.delete()
-        for old in Document.objects.filter(pk__in=owners, sources__isnull=True):
-            removed.append(old.name)
-            old.delete()
+        for old in Document.objects.filter(pk__in=owners).defer("text"):
+            hold_bytes(old.sha256)  # somebody may be bringing the old bytes back right now
+            if not old.sources.exists():
+                removed.append(old.name)
+                old.delete()
     return removed
 
 

@@ -6,6 +6,7 @@ document; a search does so itself when little is missing, so that what was just 
 
 import fcntl
 import logging
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 
 from indexer import store
 from indexer.chunkers.base import join
@@ -43,6 +47,18 @@ def _lexical(folder: Path, analyzer: str, language: str) -> LexicalFollower:
 def folder_of(index: Index) -> Path:
     """Where this host keeps an index's followers. The name tells apart equal ids of a database made anew."""
     return settings.VAR_DIR / "followers" / f"{index.pk}-{digest(index.created.isoformat(), 8)}"
+
+
+@receiver(post_delete, sender=Index)
+def forget(instance: Index, **kwargs) -> None:
+    """What is left of a deleted index goes once the deletion is final: its empty tables and this host's followers."""
+    index_id, folder = instance.pk, folder_of(instance)
+
+    def remove() -> None:
+        store.drop_partitions(index_id)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    transaction.on_commit(remove, robust=True)
 
 
 def catch_up(index: Index, wait: float = WORKER_WAITS) -> int:

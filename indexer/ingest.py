@@ -7,7 +7,7 @@ from pathlib import Path
 
 from indexer.models import Corpus, Document, Source
 from indexer.parsers.detect import detect
-from indexer.upload import accept
+from indexer.upload import accept, readable
 from ragplat.errors import BadInput, DocumentError, RagplatError, UnsupportedFormat
 
 
@@ -38,13 +38,15 @@ def ingest_paths(
     for path in paths:
         path = path.expanduser().absolute()
         if not path.exists():
-            raise BadInput(f'There is no file or folder "{path}".')
+            raise BadInput(f'There is no file or folder "{readable(str(path))}".')
+        if readable(str(path)) != str(path):
+            raise BadInput(f'The path "{readable(str(path))}" is not valid UTF-8. Rename it.')
         seen = set()
         base = root or (path if path.is_dir() else path.parent)
         for file in _files(path, report):
             each(str(file))
             seen.add(str(file))
-            _take(corpus, file, os.path.relpath(file, base), report, named=file == path)
+            _take(corpus, file, readable(os.path.relpath(file, base)), report, named=file == path)
         if path.is_dir():
             report.removed += _gone(corpus, path, seen)
     return report
@@ -57,7 +59,7 @@ def _files(path: Path, report: Report) -> Iterator[Path]:
         return
     for folder, folders, names in os.walk(path, onerror=lambda e: report.skipped.append((str(e.filename), str(e)))):
         hidden = [name for name in (*folders, *names) if name.startswith(".")]
-        report.skipped += [(str(Path(folder, name)), "hidden") for name in sorted(hidden)]
+        report.skipped += [(readable(str(Path(folder, name))), "hidden") for name in sorted(hidden)]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
@@ -68,6 +70,8 @@ def _take(corpus: Corpus, file: Path, name: str, report: Report, named: bool) ->
     try:
         if not file.is_file():
             raise BadInput("not a regular file")
+        if readable(str(file)) != str(file):
+            raise BadInput("its path is not valid UTF-8; rename it")
         facts = file.stat()
         current = Source.objects.filter(corpus=corpus, path=str(file)).order_by("-pk").first()
         if current and (current.size, current.modified_ns) == (facts.st_size, facts.st_mtime_ns):

@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from indexer import chunkers, embedder, store
@@ -13,7 +14,7 @@ from indexer.documents import path_of, supersede
 from indexer.models import Document, Index
 from indexer.parsers.base import Limits
 from indexer.parsers.detect import detect
-from ragplat.errors import DocumentError, EmptyDocument, LimitExceeded, NotFound, RagplatError
+from ragplat.errors import CorruptDocument, DocumentError, EmptyDocument, LimitExceeded, NotFound, RagplatError
 from ragplat.types import IndexRecipe, Page, Parsed
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def index_document(document_id: int) -> None:
         if document.state == State.EMBEDDING:
             _embed(document, index)
             _finish(document, index)
-    except NotFound:
+    except (NotFound, ObjectDoesNotExist):
         log.info("%s was deleted while it was being indexed", document.name)
     except (OperationalError, InterfaceError) as error:
         with suppress(DatabaseError):  # it may be gone for good; the queue tries again either way
@@ -83,6 +84,10 @@ def _parse(document: Document, recipe: IndexRecipe) -> None:
 
     with _timed(document, "parse"):
         path = path_of(document)
+        if not path.exists():
+            with transaction.atomic():
+                store.hold(document.pk)  # raises NotFound where the document is gone too
+            raise CorruptDocument(f"The bytes of this document are missing ({path}). Delete it and upload it again.")
         document.media_type = detect(path, document.name)
         parsed = parse_file(path, document.name, document.media_type, limits(), parser=recipe.parser)
     if len(parsed.text) > settings.MAX_CHARACTERS:

@@ -110,14 +110,20 @@ def _lexical(index: Index, query: str, depth: int, documents, trace: dict[str, A
 
 
 def _join(index: Index, fused: list[Fused], k: int, trace: dict[str, Any]) -> tuple[ScoredChunk, ...]:
-    """Keep what PostgreSQL still has: a follower may not know yet what was deleted."""
+    """The best k that PostgreSQL still has: a follower may not know yet what was deleted."""
     started = time.perf_counter()
-    rows = store.hits(index, [one.id for one in fused])
-    known = [one for one in fused if one.id in rows]
-    trace["gone"] = len(fused) - len(known)
-    chunks = tuple(
-        ScoredChunk(**rows[one.id]._asdict(), score=one.score, rank=rank, dense=one.dense, lexical=one.lexical)
-        for rank, one in enumerate(known[:k], start=1)
-    )
+    chunks: list[ScoredChunk] = []
+    looked = 0
+    trace["gone"] = 0
+    while len(chunks) < k and looked < len(fused):
+        some = fused[looked : looked + k]
+        looked += len(some)
+        rows = store.hits(index, [one.id for one in some])
+        trace["gone"] += len(some) - len(rows)
+        for one in some:
+            if one.id in rows and len(chunks) < k:
+                found = rows[one.id]._asdict()
+                ranks = {"rank": len(chunks) + 1, "dense": one.dense, "lexical": one.lexical}
+                chunks.append(ScoredChunk(**found, score=one.score, **ranks))
     trace["seconds"]["join"] = round(time.perf_counter() - started, 4)
-    return chunks
+    return tuple(chunks)

@@ -18,7 +18,6 @@ from ragplat.types import Chunk
 
 # Below this many vectors an exact scan takes a few milliseconds and is always right; above it the index pays.
 EXACT_SCAN_ROWS = 20_000
-HNSW_EF_SEARCH = 100
 
 COPY_CHUNKS = (
     'COPY indexer_chunk (index_id, document_id, ordinal, start, "end", page, context, text, tokens) '
@@ -153,14 +152,7 @@ def dense(
     scope = "" if documents is None else "AND v.document_id = ANY(%(documents)s)"
     sql = DENSE.format(index=int(index.pk), dimensions=int(index.dimensions), scope=scope)
     params = {"vector": HalfVector(vector).to_text(), "k": k, "documents": list(documents or ())}
-    with transaction.atomic(), connection.cursor() as cursor:
-        # Filters are applied after the index scan: without iterative scans too few rows would come back.
-        cursor.execute(
-            "SET LOCAL hnsw.iterative_scan = strict_order; "
-            f"SET LOCAL hnsw.ef_search = {max(HNSW_EF_SEARCH, min(int(k), 1000))}"
-        )
-        cursor.execute(sql, params)
-        return cursor.fetchall()
+    return _rows(sql, params)
 
 
 def hits(index: Index, chunk_ids: Collection[int]) -> dict[int, Hit]:
@@ -187,6 +179,13 @@ def build_vector_index(index: Index) -> bool:
             cursor.execute(f"DROP INDEX indexer_vector_{int(index.pk)}_hnsw")
         cursor.execute(CREATE_HNSW.format(index=int(index.pk), dimensions=int(index.dimensions)))
     return True
+
+
+def drop_partitions(index_id: int) -> None:
+    """Drop the empty tables of an index that was deleted."""
+    with connection.cursor() as cursor:
+        for table in ("vector", "chunk"):
+            cursor.execute(f"DROP TABLE IF EXISTS indexer_{table}_{int(index_id)}")
 
 
 def changes(index_id: int, after: int, limit: int) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from ragplat.errors import RagplatError
 
 log = logging.getLogger(__name__)
 
+URGENT = 10  # short work that must not wait behind a thousand documents, which have priority 0
 LONGEST_WAIT = 60  # seconds between attempts when something we need is down
 
 
@@ -57,7 +58,8 @@ def enqueue_follow(index_id: int) -> None:
     """Queue one catch-up of an index's followers; many documents finishing together share it."""
     lock = f"follow-{index_id}"
     with suppress(AlreadyEnqueued):
-        follow_index.configure(lock=lock, queueing_lock=lock, schedule_in={"seconds": 1}).defer(index_id=index_id)
+        follow = follow_index.configure(lock=lock, queueing_lock=lock, schedule_in={"seconds": 1}, priority=URGENT)
+        follow.defer(index_id=index_id)
 
 
 @app.task(name="follow_index", retry=WhilePassing())
@@ -70,7 +72,7 @@ def follow_index(index_id: int) -> None:
 
 
 @app.periodic(cron="*/5 * * * * *")
-@app.task(name="requeue_stalled", queueing_lock="requeue_stalled", pass_context=True)
+@app.task(name="requeue_stalled", queueing_lock="requeue_stalled", pass_context=True, priority=URGENT)
 async def requeue_stalled(context: JobContext, timestamp: int) -> None:
     """Put the jobs of workers that were killed back into the queue."""
     from django.conf import settings

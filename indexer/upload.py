@@ -65,13 +65,17 @@ def accept(
 
 def clean_name(name: str) -> str:
     """A name fit to be kept and shown. Raises BadInput when it is empty or too long."""
-    readable = os.fsencode(name).decode("utf-8", "replace")
-    cleaned = "".join(c if c.isprintable() else " " for c in readable).strip()
+    cleaned = "".join(c if c.isprintable() else " " for c in readable(name)).strip()
     if not cleaned:
         raise BadInput("The file has no name.")
     if len(cleaned) > LONGEST_NAME:
         raise BadInput(f'The name "{cleaned[:60]}..." has {len(cleaned)} characters; at most {LONGEST_NAME} are kept.')
     return cleaned
+
+
+def readable(name: str) -> str:
+    """A file name as text: bytes of it that are not UTF-8 become the replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 @contextmanager

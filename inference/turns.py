@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import close_old_connections, transaction
+from django.db import DatabaseError, close_old_connections, transaction
 from django.utils import timezone
 
 from indexer.models import Corpus
@@ -102,7 +102,10 @@ async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
         if not fresh:
             yield {"type": "waiting"}  # keeps proxies from closing a silent stream
     while True:
-        turn = await Turn.objects.only("state", "reason", "created").aget(pk=turn_id)
+        turn = await Turn.objects.only("state", "reason", "created").filter(pk=turn_id).afirst()
+        if turn is None:
+            yield {"type": "failed", "reason": "This conversation was deleted."}
+            return
         if turn.state == Turn.State.ASKED and timezone.now() - turn.created > LOST_AFTER:
             turn.state, turn.reason = Turn.State.FAILED, "The answer was interrupted. Ask again."
             await turn.asave(update_fields=["state", "reason"])
@@ -130,7 +133,8 @@ def _work(turn: Turn, run: _Run) -> None:
         reason = error.message if isinstance(error, RagplatError) else f"An unexpected error: {error}"
         if not isinstance(error, RagplatError):
             log.exception("turn %s", turn.pk)
-        Turn.objects.filter(pk=turn.pk).update(state=Turn.State.FAILED, reason=reason)
+        with suppress(DatabaseError):  # the database may be what failed; the stream must end all the same
+            Turn.objects.filter(pk=turn.pk).update(state=Turn.State.FAILED, reason=reason)
         run.add({"type": "failed", "reason": reason})
     finally:
         close_old_connections()

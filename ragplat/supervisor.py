@@ -156,7 +156,7 @@ def answers(url: str, path: str = "/health", timeout: float = 2.0) -> bool:
     try:
         with httpx.Client(transport=transport, timeout=timeout) as client:
             return client.get(f"{base}{path}").status_code == 200
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 

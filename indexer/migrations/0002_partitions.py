@@ -61,13 +61,27 @@ BEGIN
     FOR one IN SELECT id FROM indexer_index WHERE corpus_id = OLD.corpus_id ORDER BY id LOOP
         DELETE FROM indexer_vector WHERE index_id = one.id AND document_id = OLD.id;
         DELETE FROM indexer_chunk WHERE index_id = one.id AND document_id = OLD.id;
-        PERFORM indexer_log_change(one.id, OLD.id);
     END LOOP;
     RETURN NULL;
 END
 $$ LANGUAGE plpgsql;
 CREATE TRIGGER indexer_document_deleted AFTER DELETE ON indexer_document
     FOR EACH ROW EXECUTE FUNCTION indexer_document_deleted();
+
+-- Followers are told at the commit, when every row lock is held already: a worker takes its document's row and then the
+-- lock of the change log, so taking that lock between two rows could wait for ever.
+CREATE FUNCTION indexer_document_forgotten() RETURNS trigger AS $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN SELECT id FROM indexer_index WHERE corpus_id = OLD.corpus_id ORDER BY id LOOP
+        PERFORM indexer_log_change(one.id, OLD.id);
+    END LOOP;
+    RETURN NULL;
+END
+$$ LANGUAGE plpgsql;
+CREATE CONSTRAINT TRIGGER indexer_document_forgotten AFTER DELETE ON indexer_document
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION indexer_document_forgotten();
 
 -- An index owns a partition of each table.
 CREATE FUNCTION indexer_index_created() RETURNS trigger AS $$
@@ -80,10 +94,11 @@ $$ LANGUAGE plpgsql;
 CREATE TRIGGER indexer_index_created AFTER INSERT ON indexer_index
     FOR EACH ROW EXECUTE FUNCTION indexer_index_created();
 
+-- Its rows go with it at once. The empty tables are dropped after the commit (store.drop_partitions): that locks the
+-- parent tables, which two deletions in one moment would both hold already.
 CREATE FUNCTION indexer_index_deleted() RETURNS trigger AS $$
 BEGIN
-    EXECUTE format('DROP TABLE IF EXISTS indexer_chunk_%s', OLD.id);
-    EXECUTE format('DROP TABLE IF EXISTS indexer_vector_%s', OLD.id);
+    EXECUTE format('TRUNCATE indexer_vector_%s, indexer_chunk_%s', OLD.id, OLD.id);
     DELETE FROM indexer_change WHERE index_id = OLD.id;
     RETURN NULL;
 END
@@ -98,8 +113,10 @@ DROP INDEX indexer_document_not_ready;
 DROP SEQUENCE indexer_change_number;
 DROP TRIGGER indexer_index_deleted ON indexer_index;
 DROP TRIGGER indexer_index_created ON indexer_index;
+DROP TRIGGER indexer_document_forgotten ON indexer_document;
 DROP TRIGGER indexer_document_deleted ON indexer_document;
-DROP FUNCTION indexer_index_deleted, indexer_index_created, indexer_document_deleted, indexer_log_change;
+DROP FUNCTION indexer_index_deleted, indexer_index_created, indexer_document_deleted, indexer_document_forgotten,
+    indexer_log_change;
 """
 
 

@@ -11,6 +11,7 @@ from indexer.access import corpus_for, visible_corpora
 from indexer.forms import CorpusForm
 from indexer.models import Corpus, Document, Membership
 from ragplat.errors import BadInput
+from ragplat.parameters import whole_numbers
 
 State = Document.State
 PAGE = 50
@@ -125,7 +126,7 @@ def _column(name: str, label: str, sort: str) -> dict:
 def live(request: HttpRequest, slug: str) -> HttpResponse:
     """The rows that were under way when the page asked last, and whether to ask again."""
     found = corpus_for(request.user, slug)
-    ids = [int(one) for one in request.GET.get("ids", "").split(",")[:PAGE] if one.isdigit()]
+    ids = whole_numbers(request.GET.get("ids", ""), PAGE)
     rows = list(found.documents.filter(pk__in=ids).defer("text", "pages"))
     context = {
         "corpus": with_counts(Corpus.objects.filter(pk=found.pk)).get(),

@@ -11,6 +11,7 @@ from indexer import reading
 from indexer.access import document_for, visible_corpora
 from indexer.models import Document, Membership
 from indexer.parsers.detect import NAMES
+from ragplat.parameters import whole_number
 
 STEPS = ("parse", "chunk", "embed")
 IMAGES = 20  # page images on one page of the viewer; browsers load each when it comes into sight
@@ -41,8 +42,8 @@ def document(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _number(request: HttpRequest, name: str) -> int | None:
-    value = request.GET.get(name, "")
-    return int(value[:9]) if value.isascii() and value.isdigit() else None
+    number = whole_number(request.GET.get(name, ""))
+    return None if number is None else min(number, 10**9)
 
 
 def _pages(document: Document, passage: reading.Passage | None, asked: int | None) -> dict:

@@ -15,6 +15,7 @@ from indexer.documents import path_of
 from indexer.models import Document
 from indexer.parsers import sandbox
 from ragplat.errors import BadInput, NotFound
+from ragplat.parameters import whole_number
 
 BLOCK = 1 << 18
 WIDTHS = (600, 900, 1400, 2000)  # pixels; few sizes, so that browsers' caches hit
@@ -47,14 +48,14 @@ async def _blocks(path: Path) -> AsyncIterator[bytes]:
 def page_image(request: HttpRequest, pk: int, page: int) -> HttpResponse:
     """A page as a PNG, `?width=` pixels wide."""
     document = _with_images(request, pk)
-    width = request.GET.get("width", "900")
-    if not width.isdigit() or int(width) not in WIDTHS:
-        raise BadInput(f"The width is {width}. Choose one of: {', '.join(map(str, WIDTHS))}.")
+    width = whole_number(request.GET.get("width", "900"))
+    if width not in WIDTHS:
+        raise BadInput(f"There are no pictures of that width. Choose one of: {', '.join(map(str, WIDTHS))}.")
     tag = f'"{document.sha256[:20]}-{page}-{width}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=86400"}
     if tag in request.headers.get("If-None-Match", ""):
         return HttpResponseNotModified(headers=headers)
-    picture = sandbox.render_page(path_of(document), page, int(width))
+    picture = sandbox.render_page(path_of(document), page, width)
     return HttpResponse(picture, content_type="image/png", headers=headers)
 
 

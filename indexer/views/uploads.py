@@ -11,6 +11,7 @@ from indexer.models import Corpus, Document, Membership
 from indexer.upload import accept
 from indexer.views.corpora import corpus_context
 from ragplat.errors import BadInput, RagplatError
+from ragplat.parameters import whole_numbers
 
 MOST_STATES = 1000
 
@@ -54,7 +55,7 @@ def _take(request: HttpRequest, corpus: Corpus, name: str, file: UploadedFile) -
 def states(request: HttpRequest, slug: str) -> JsonResponse:
     """How far these documents are: {"documents": {id: {state, label, reason, settled, stored, chunks}}}."""
     corpus = corpus_for(request.user, slug)
-    ids = [int(one) for one in request.GET.get("ids", "").split(",")[:MOST_STATES] if one.isdigit()]
+    ids = whole_numbers(request.GET.get("ids", ""), MOST_STATES)
     fields = ("state", "reason", "stored_count", "chunk_count")
     rows = corpus.documents.filter(pk__in=ids).only("pk", *fields)
     return JsonResponse(

@@ -8,6 +8,7 @@ from django.db import OperationalError, connection
 
 from indexer import corpora, pipeline, store, tasks
 from indexer.documents import path_of, retry
+from indexer.follow import folder_of
 from indexer.models import Chunk, Document
 from indexer.search import search
 from indexer.upload import accept
@@ -263,3 +264,29 @@ def test_a_lost_database_only_makes_the_document_wait(corpus, monkeypatch):
     tasks.index_document(document_id=document.pk)
     document.refresh_from_db()
     assert document.state == "ready"
+
+
+def test_a_deleted_corpus_leaves_no_tables_files_or_followers(corpus, settings):
+    document = indexed(corpus, "harbour.md", HARBOUR)
+    index = corpus.active_index()
+    search(corpus, "lighthouse", mode="lexical")
+    folder, path = folder_of(index), path_of(document)
+    assert folder.exists()
+    corpus.delete()
+    assert not folder.exists()
+    assert not path.exists()
+    with connection.cursor() as cursor:
+        names = [f"indexer_{table}_{index.pk}" for table in ("chunk", "vector")]
+        cursor.execute("SELECT to_regclass(%s), to_regclass(%s)", names)
+        assert cursor.fetchone() == (None, None)
+        cursor.execute("SELECT count(*) FROM indexer_change WHERE index_id = %s", [index.pk])
+        assert cursor.fetchone() == (0,)
+
+
+def test_bytes_that_are_missing_are_said(corpus):
+    document = add(corpus, "harbour.md", HARBOUR)
+    path_of(document).unlink()
+    tasks.index_document(document_id=document.pk)
+    document.refresh_from_db()
+    assert document.state == "failed"
+    assert "missing" in document.reason

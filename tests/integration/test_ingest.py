@@ -112,6 +112,13 @@ def test_two_files_with_the_same_bytes_are_one_document_with_two_sources(corpus,
     assert "300 kilograms" in answers(corpus, "anchor kilograms")  # copy.md still says so
 
 
+def test_a_name_that_is_no_text_is_passed_over_and_said(corpus, folder):
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.md")).write_text("x")
+    report = ingest_paths(corpus, [folder])
+    assert sorted(report.added) == ["a.md", "sub/b.txt"]
+    assert any("UTF-8" in reason for _, reason in report.skipped)
+
+
 def test_a_path_that_does_not_exist_is_named(corpus, tmp_path):
     with pytest.raises(BadInput, match="nowhere"):
         ingest_paths(corpus, [tmp_path / "nowhere"])

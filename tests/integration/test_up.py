@@ -1,6 +1,7 @@
 """`manage.py up` and its processes, as a person at a terminal meets them; and what kill -9 does to work under way."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -69,12 +70,18 @@ def test_an_installation_lives_dies_and_comes_back(new_stack):
             child.kill()
             wait_for(lambda name=name, old=child.pid: (c := children(process).get(name)) and c.pid != old)
         wait_for(lambda: status(f"{new_stack.url}/healthz") == 200)
+        postmaster = int((new_stack.var_dir / "pg" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        pid_file = new_stack.var_dir / "pg" / "postmaster.pid"
+        wait_for(lambda: pid_file.exists() and int(pid_file.read_text().split()[0]) != postmaster)
+        wait_for(lambda: new_stack.manage("doctor").stdout.count("BAD") == 0)
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         _, alive = psutil.wait_procs(family, timeout=5)
         assert not alive
         assert "Stopped." in (new_stack.var_dir / "up.log").read_text()
+        assert not pid_file.exists()
         started = time.monotonic()
         process = new_stack.start("--no-demo")
         assert time.monotonic() - started < 15
@@ -115,6 +122,7 @@ def test_a_killed_worker_and_service_lose_and_repeat_nothing(new_stack, tmp_path
 
 COUNTS = """
 import json
+import os
 from django.db import connection
 from django.db.models import Sum
 from indexer.models import Document

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.core.management import BaseCommand, call_command
 
-from ragplat import supervisor
+from ragplat import database, supervisor
 from ragplat.errors import BadSetting, RagplatError
 from ragplat.paths import run_dir
 
@@ -37,13 +37,27 @@ class Command(BaseCommand):
                 if not no_demo:
                     call_command("demo")
                 self._announce(said.getvalue())
-                for _ in watching:
-                    pass
+                self._watch(watching)
             except KeyboardInterrupt:
                 self._say("\nStopping ...")
             finally:
                 watching.close()
+                database.stop_embedded()
         self._say("Stopped.")
+
+    def _watch(self, watching) -> None:
+        """Let the services be watched, and see to the embedded database, which is none of them."""
+        looked = 0.0
+        for _ in watching:
+            if time.monotonic() - looked < 1:
+                continue
+            looked = time.monotonic()
+            if database.embedded_fell():
+                self._say(f"The database ended; starting it again. Its log: {settings.VAR_DIR / 'pg' / 'log'}")
+                try:
+                    database.restart_embedded()
+                except RagplatError as error:
+                    self._say(f"{error} Trying again.")
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)
