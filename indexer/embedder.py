@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from indexer.embedding.client import EmbeddingClient
-from indexer.models import Index
+from indexer.models import Index, recipe_value
 from ragplat.types import IndexRecipe
 
 
@@ -17,7 +17,7 @@ def _client(model: str, max_tokens: int, fingerprint: str) -> EmbeddingClient:
 
 def for_index(index: Index) -> EmbeddingClient:
     """The client whose vectors belong into this index; it refuses vectors of another embedder."""
-    recipe = index.recipe.value()
+    recipe = recipe_value(index.recipe_id)
     return _client(recipe.embedder, recipe.max_tokens, index.fingerprint)
 
 

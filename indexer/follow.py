@@ -23,7 +23,7 @@ from indexer import store
 from indexer.chunkers.base import join
 from indexer.followers.base import DocumentEntries, Entry
 from indexer.followers.lexical import LexicalFollower
-from indexer.models import Index
+from indexer.models import Index, recipe_value
 from ragplat.signature import digest
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ WORKER_WAITS = 600.0
 
 def lexical(index: Index) -> LexicalFollower:
     """The lexical follower of an index on this host."""
-    return _lexical(folder_of(index), index.recipe.value().analyzer, index.corpus.language)
+    return _lexical(folder_of(index), recipe_value(index.recipe_id).analyzer, index.corpus.language)
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """The corpus and what is made of it. PostgreSQL is the only record of truth; everything else follows it."""
 
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -56,6 +57,12 @@ class Recipe(models.Model):
             raise ValidationError(f"Unknown fields in the recipe: {unknown}. Known: {', '.join(fields)}.") from None
 
 
+@lru_cache(maxsize=256)
+def recipe_value(recipe_id: int) -> IndexRecipe | AnswerRecipe:
+    """The typed value of a recipe; remembered, since a recipe never changes."""
+    return Recipe.objects.get(pk=recipe_id).value()
+
+
 class Corpus(models.Model):
     """A set of documents that are asked together, with its own settings."""
 
@@ -76,7 +83,7 @@ class Corpus(models.Model):
         return self.title
 
     def active_index(self) -> "Index":
-        return self.indexes.select_related("recipe").get(state=Index.State.ACTIVE)
+        return self.indexes.get(state=Index.State.ACTIVE)
 
 
 class Membership(models.Model):

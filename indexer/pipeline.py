@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from indexer import chunkers, embedder, store
 from indexer.chunkers.base import join
 from indexer.documents import path_of, supersede
-from indexer.models import Document, Index
+from indexer.models import Document, Index, recipe_value
 from indexer.parsers.base import Limits
 from indexer.parsers.detect import detect
 from ragplat.errors import CorruptDocument, DocumentError, EmptyDocument, LimitExceeded, NotFound, RagplatError
@@ -36,7 +36,7 @@ def index_document(document_id: int) -> None:
     try:
         index = document.corpus.active_index()
         if document.state == State.PARSING:
-            _parse(document, index.recipe.value())
+            _parse(document, recipe_value(index.recipe_id))
         if document.state == State.CHUNKING:
             _chunk(document, index)
         if document.state == State.EMBEDDING:
@@ -129,7 +129,7 @@ def limits() -> Limits:
 
 
 def _chunk(document: Document, index: Index) -> None:
-    recipe = index.recipe.value()
+    recipe = recipe_value(index.recipe_id)
     with _timed(document, "chunk"):
         chunker = chunkers.make(recipe.chunker, recipe.chunk_tokens, recipe.overlap_tokens)
         chunks = chunker.split(parsed_of(document), embedder.for_index(index).tokenizer)
@@ -156,7 +156,7 @@ def parsed_of(document: Document) -> Parsed:
 
 
 def _embed(document: Document, index: Index) -> None:
-    recipe = index.recipe.value()
+    recipe = recipe_value(index.recipe_id)
     client = embedder.for_index(index)
     pending = store.pending_chunks(index, document.pk)
     with _timed(document, "embed"):

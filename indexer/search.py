@@ -8,7 +8,7 @@ from typing import Any
 
 from indexer import embedder, follow, store
 from indexer.fusion import Fused, fuse
-from indexer.models import Corpus, Index
+from indexer.models import Corpus, Index, recipe_value
 from ragplat.errors import BadInput
 from ragplat.types import AnswerRecipe, Mode, ScoredChunk
 
@@ -42,7 +42,7 @@ def search(
     ``mode`` overrides the recipe's; ``documents`` restricts the search to these ids. Raises BadInput for an empty or
     too long query, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
     """
-    recipe = recipe or corpus.answer_recipe.value()
+    recipe = recipe or recipe_value(corpus.answer_recipe_id)
     mode = mode or recipe.mode
     query = _checked(query, k, mode)
     index = corpus.active_index()

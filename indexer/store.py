@@ -17,7 +17,7 @@ from ragplat.errors import NotFound
 from ragplat.types import Chunk
 
 # Below this many vectors an exact scan takes a few milliseconds and is always right; above it the index pays.
-EXACT_SCAN_ROWS = 20_000
+EXACT_SCAN_ROWS = 5_000
 
 COPY_CHUNKS = (
     'COPY indexer_chunk (index_id, document_id, ordinal, start, "end", page, context, text, tokens) '
