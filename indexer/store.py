@@ -59,6 +59,11 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS indexer_vector_{index}_hnsw ON indexer_v
 USING hnsw ((embedding::halfvec({dimensions})) halfvec_ip_ops)
 """
 
+GROWN = """
+SELECT 1 FROM pg_stat_user_tables
+WHERE relid = to_regclass(%s) AND n_mod_since_analyze > 50 AND n_mod_since_analyze > 0.1 * n_live_tup
+"""
+
 CHANGES = "SELECT document_id, number FROM indexer_change WHERE index_id = %s AND number > %s ORDER BY number LIMIT %s"
 
 ENTRIES = """
@@ -179,6 +184,14 @@ def build_vector_index(index: Index) -> bool:
             cursor.execute(f"DROP INDEX indexer_vector_{int(index.pk)}_hnsw")
         cursor.execute(CREATE_HNSW.format(index=int(index.pk), dimensions=int(index.dimensions)))
     return True
+
+
+def analyze(index: Index) -> None:
+    """Tell the planner about an index that has grown by a tenth: searches begin at once, autovacuum a minute later."""
+    for table in (f"indexer_chunk_{int(index.pk)}", f"indexer_vector_{int(index.pk)}"):
+        if _rows(GROWN, [table]):
+            with connection.cursor() as cursor:
+                cursor.execute(f"ANALYZE {table}")
 
 
 def drop_partitions(index_id: int) -> None:

@@ -69,6 +69,7 @@ def follow_index(index_id: int) -> None:
     if index is not None:
         catch_up(index)
         store.build_vector_index(index)
+        store.analyze(index)
 
 
 @app.periodic(cron="*/5 * * * * *")
