@@ -73,6 +73,7 @@ def stop_embedded() -> None:
     """Stop the embedded server, if this process started or joined it, whoever else still holds it."""
     if _server is not None:
         _server.stop()
+        _server.cleanup_mode = None  # at exit it only gives its handle back: there is nothing left to stop
 
 
 def _configure(folder: Path) -> bool:
