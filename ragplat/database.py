@@ -62,8 +62,11 @@ def embedded_fell() -> bool:
 
 def restart_embedded() -> None:
     """Start the embedded server again after it was killed. Raises DatabaseUnavailable when it does not come up."""
+    pid_file = _server.pgdata / "postmaster.pid"
     try:
-        (_server.pgdata / "postmaster.pid").unlink(missing_ok=True)  # names the process that is known to have ended
+        # Only the file of the server that is known to have ended: another command may have started a new one already.
+        if pid_file.exists() and pid_file.read_text().split()[0] == str(_server.get_pid()):
+            pid_file.unlink()
         _server.start()
     except Exception as error:  # the wheel raises whatever its subprocesses raise
         raise DatabaseUnavailable(_why_not_started(_server.pgdata, error)) from error
