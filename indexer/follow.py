@@ -95,7 +95,7 @@ def catch_up_for_search(index: Index) -> int:
 def _documents(index_id: int, document_ids: list[int]) -> list[DocumentEntries]:
     found: dict[int, list[Entry]] = defaultdict(list)
     for document_id, chunk_id, context, text in store.entries(index_id, document_ids):
-        found[document_id].append(Entry(chunk_id=chunk_id, text=join(context, text)))
+        found[document_id].append(Entry(chunk_id=chunk_id, content=join(context, text)))
     return [DocumentEntries(document_id=one, entries=tuple(found[one])) for one in document_ids]
 
 

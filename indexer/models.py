@@ -1,10 +1,12 @@
 """The corpus and what is made of it. PostgreSQL is the only record of truth; everything else follows it."""
 
 from dataclasses import asdict
+from datetime import date
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -168,6 +170,14 @@ class Document(models.Model):
     title = models.CharField(max_length=500, blank=True)
     language = models.CharField(max_length=8, blank=True)
     text = models.TextField(blank=True, help_text="Canonical: pages, chunks and citations point into it.")
+    dated = models.DateField(default=date.today, help_text="The date in the file itself, else the day it was added.")
+    tags = ArrayField(models.CharField(max_length=60), default=list, blank=True, help_text="For filters; any words.")
+    labels = ArrayField(
+        models.CharField(max_length=60),
+        default=list,
+        blank=True,
+        help_text="Access labels: found only by readers who hold one of them. None: by all readers of the corpus.",
+    )
     markup = models.CharField(max_length=10, default="plain")
     pages = models.JSONField(default=list, help_text="[number, start, end] for each page, in order.")
     coverage = models.JSONField(default=dict, help_text="What parsing found and left out.")

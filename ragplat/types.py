@@ -6,6 +6,7 @@ so ``document.text[start:end]`` is always the text meant.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 Mode = Literal["dense", "lexical", "hybrid"]
@@ -59,6 +60,22 @@ class Chunk:
     page: int | None  # page on which it starts; None for formats without pages
     context: str  # title, heading path, table header: embedded and indexed with it, no part of `text`
     tokens: int  # length of `context` + `text` in the embedding model's tokens, special tokens included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a search is restricted to. Every field that is given must hold; within a field, one of its values."""
+
+    documents: tuple[int, ...] | None = None  # ids; None: any
+    names: tuple[str, ...] = ()  # parts of the document's name, in any case
+    folders: tuple[str, ...] = ()  # beginnings of its name by whole folders, such as "guides/en"
+    tags: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()  # such as "application/pdf", or "text/*"
+    languages: tuple[str, ...] = ()  # ISO 639-1 codes
+    after: date | None = None  # the document's date, this day included
+    before: date | None = None  # the document's date, this day excluded
+    metadata: tuple[tuple[str, str], ...] = ()  # (key, value): what its parser found; every pair must hold
+    labels: tuple[str, ...] | None = None  # access labels the reader holds; None: no restriction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +183,11 @@ class IndexRecipe:
     max_tokens: int = 256  # longest input the embedder is given, special tokens included
     truncate: bool = False  # True: cut longer inputs, as published benchmark runs do
     analyzer: str = "words-cjk@1"  # analyzer of the lexical follower
-    vector_store: str = "pgvector"
+    vector_store: str = "pgvector"  # where the dense leg searches: "pgvector" or "faiss"
+    vector_index: str = "hnsw"  # of pgvector, above some thousand rows: "hnsw" or "ivfflat"
+    ef_search: int = 100  # of HNSW: candidates kept while searching; more find more and take longer
+    probes: int = 0  # of IVFFlat: lists looked into; 0 for the square root of their number
+    recall_floor: float = 0.95  # below this recall@10 against the exact scan, `doctor` warns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +196,19 @@ class AnswerRecipe:
 
     mode: Mode = "hybrid"
     k: int = 8  # chunks given to the generator
-    fusion: str = "minmax"  # "minmax" (weighted mean of normalised scores) or "rrf"
-    dense_weight: float = 0.4  # share of the dense leg in "minmax"; the rest is lexical (measured: docs/log.md)
-    reranker: str = ""  # "" for none
+    candidates: int = 100  # chunks each leg hands to the fusion
+    condense: bool = True  # make a follow-up question stand on its own before searching
+    variants: int = 0  # other wordings of the question that a model writes, each searched too (RAG-Fusion)
+    hyde: bool = False  # also search with a passage that a model makes up as an answer (HyDE)
+    fusion: str = "minmax"  # a method of indexer/fusion.py
+    dense_weight: float = 0.4  # share of the dense leg in the fusion; the rest is lexical (measured: docs/log.md)
+    rrf_k: int = 60  # constant of the method "rrf"
+    reranker: str = ""  # cross-encoder that the embedding service runs; "" for none
+    rerank_candidates: int = 30  # best chunks it reads
+    threshold: float | None = None  # drop chunks whose final score is lower
+    collapse: float | None = 0.9  # drop a chunk whose words overlap this much (Jaccard) with a better one
+    diversity: float = 0.0  # of maximal marginal relevance: 0 asks for relevance alone, 1 for difference alone
+    expand: Literal["none", "neighbours", "section"] = "none"  # what a hit brings along
     prompt: str = "answer@1"
     generator: str = "auto"  # "auto": "openai" where a server is set, else "extractive"
     temperature: float = 0.0

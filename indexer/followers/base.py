@@ -8,13 +8,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is indexed of one chunk."""
 
     chunk_id: int
-    text: str  # context and text of the chunk, as one string
+    content: str | np.ndarray  # context and text as one string; for followers of vectors a unit vector, float [d]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,9 @@ class Follower(Protocol):
         Raises Unavailable when the disk refuses; the index is then as it was before.
         """
 
-    def search(self, query: str, k: int, documents: Collection[int] | None = None) -> list[tuple[int, float]]:
+    def search(
+        self, query: str | np.ndarray, k: int, documents: Collection[int] | None = None
+    ) -> list[tuple[int, float]]:
         """The best ``k`` of all entries, or of those of ``documents``, as (chunk id, score), best first.
 
         Fewer than ``k`` only when no more match. Equal scores are ordered by chunk id.

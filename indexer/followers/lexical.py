@@ -111,7 +111,7 @@ class LexicalFollower:
 
         writer.delete_documents_by_term("document_id", document.document_id)
         for entry in document.entries:
-            terms = " ".join(self._analyze(entry.text, self._language))
+            terms = " ".join(self._analyze(entry.content, self._language))
             writer.add_document(Document(chunk_id=entry.chunk_id, document_id=document.document_id, terms=terms))
 
     def _current(self) -> _View:

@@ -143,7 +143,7 @@ class Interleaving(RuleBasedStateMachine):
         self.watermark += 1
         self.follower.apply(self.last, self.watermark)
         for one in self.last:
-            self.model[one.document_id] = {entry.chunk_id: entry.text for entry in one.entries}
+            self.model[one.document_id] = {entry.chunk_id: entry.content for entry in one.entries}
 
     @precondition(lambda self: self.last)
     @rule()
