@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer import embedder, follow, store
+from indexer import embedder, follow, scope, store, vectors
 from indexer.fusion import Fused, fuse
 from indexer.models import Corpus, Index, recipe_value
 from ragplat.errors import BadInput
-from ragplat.types import AnswerRecipe, Mode, ScoredChunk
+from ragplat.types import AnswerRecipe, Filters, Mode, ScoredChunk
 
 DEPTH = 100  # candidates each leg hands to the fusion; more change nothing worth their time (docs/log.md)
 LONGEST_QUERY = 10_000  # characters
@@ -95,7 +95,8 @@ def _embed(index: Index, query: str, trace: dict[str, Any]) -> Any:
 
 def _dense(index: Index, vector: Any, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
     started = time.perf_counter()
-    found = store.dense(index, vector, depth, documents)
+    within = scope.resolve(index, [Filters(documents=tuple(documents))]) if documents is not None else None
+    found = vectors.search(index, vector, depth, AnswerRecipe(), within).hits
     trace["seconds"]["dense"] = round(time.perf_counter() - started, 4)
     trace["dense_candidates"] = len(found)
     return found

@@ -1,4 +1,4 @@
-"""Every SQL statement on chunks, vectors and the change log, named, in one place.
+"""Every SQL statement that writes and reads chunks, vectors and the change log; dense search is in vectors.py.
 
 A chunk and its vector live in the partitions `indexer_chunk_ID` and `indexer_vector_ID` of their index. Deleting a
 document or an index removes what hangs on it by triggers (see migration 0002).
@@ -15,9 +15,6 @@ from indexer.models import Chunk as ChunkRow
 from indexer.models import Document, Index
 from ragplat.errors import NotFound
 from ragplat.types import Chunk
-
-# Below this many vectors an exact scan takes a few milliseconds and is always right; above it the index pays.
-EXACT_SCAN_ROWS = 5_000
 
 COPY_CHUNKS = (
     'COPY indexer_chunk (index_id, document_id, ordinal, start, "end", page, context, text, tokens) '
@@ -37,26 +34,10 @@ SELECT (SELECT count(*) FROM indexer_chunk WHERE index_id = %(index)s AND docume
        (SELECT count(*) FROM indexer_vector WHERE index_id = %(index)s AND document_id = %(document)s)
 """
 
-# What may not be found is little, so it is excluded by two small anti-joins rather than proven by two large joins. They
-# are part of the scan: with iterative scans on, HNSW goes on until k rows have passed them.
-DENSE = """
-SELECT v.chunk_id, -(v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})) AS score
-FROM indexer_vector_{index} v
-WHERE NOT EXISTS (SELECT 1 FROM indexer_chunk_{index} c WHERE c.id = v.chunk_id AND NOT c.enabled)
-  AND NOT EXISTS (SELECT 1 FROM indexer_document d WHERE d.id = v.document_id AND d.state <> 'ready') {scope}
-ORDER BY v.embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})
-LIMIT %(k)s
-"""
-
 HITS = """
 SELECT c.id, c.document_id, d.name, c.ordinal, c.start, c."end", c.page, c.context, c.text
 FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
 WHERE c.index_id = %s AND c.id = ANY(%s) AND c.enabled AND d.state = 'ready'
-"""
-
-CREATE_HNSW = """
-CREATE INDEX CONCURRENTLY IF NOT EXISTS indexer_vector_{index}_hnsw ON indexer_vector_{index}
-USING hnsw ((embedding::halfvec({dimensions})) halfvec_ip_ops)
 """
 
 GROWN = """
@@ -147,43 +128,9 @@ def set_enabled(chunk_ids: Collection[int], enabled: bool) -> int:
     return changed
 
 
-def dense(
-    index: Index, vector: np.ndarray, k: int, documents: Collection[int] | None = None
-) -> list[tuple[int, float]]:
-    """The k chunks with the largest inner product, as (chunk id, score), best first.
-
-    ``vector`` is a unit vector, float32 [index.dimensions]. ``documents`` restricts the search to these ids.
-    """
-    scope = "" if documents is None else "AND v.document_id = ANY(%(documents)s)"
-    sql = DENSE.format(index=int(index.pk), dimensions=int(index.dimensions), scope=scope)
-    params = {"vector": HalfVector(vector).to_text(), "k": k, "documents": list(documents or ())}
-    return _rows(sql, params)
-
-
 def hits(index: Index, chunk_ids: Collection[int]) -> dict[int, Hit]:
     """The chunks that may be shown: enabled, in documents that are ready. What is missing was deleted or disabled."""
     return {row[0]: Hit(*row) for row in _rows(HITS, [index.pk, list(chunk_ids)])}
-
-
-def build_vector_index(index: Index) -> bool:
-    """Build the HNSW index of an index that has outgrown the exact scan; True when there is one afterwards.
-
-    Runs outside a transaction (CONCURRENTLY): searches and writes go on meanwhile.
-    """
-    rows = _rows(f"SELECT count(*) FROM indexer_vector_{int(index.pk)}", [])[0][0]
-    if rows <= EXACT_SCAN_ROWS:
-        return False
-    with connection.cursor() as cursor:
-        cursor.execute("SET maintenance_work_mem = '1GB'")
-        # A build that was killed leaves an invalid index behind, which IF NOT EXISTS would take for the real one.
-        cursor.execute(
-            "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid",
-            [f"indexer_vector_{int(index.pk)}_hnsw"],
-        )
-        if cursor.fetchone():
-            cursor.execute(f"DROP INDEX indexer_vector_{int(index.pk)}_hnsw")
-        cursor.execute(CREATE_HNSW.format(index=int(index.pk), dimensions=int(index.dimensions)))
-    return True
 
 
 def analyze(index: Index) -> None:

@@ -9,7 +9,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Job
 
-from indexer import store
+from indexer import store, vectors
 from indexer.follow import catch_up
 from indexer.models import Document, Index
 from indexer.pipeline import index_document as run_pipeline
@@ -68,7 +68,7 @@ def follow_index(index_id: int) -> None:
     index = Index.objects.select_related("recipe", "corpus").filter(pk=index_id).first()
     if index is not None:
         catch_up(index)
-        store.build_vector_index(index)
+        vectors.build(index)
         store.analyze(index)
 
 

@@ -21,9 +21,6 @@ EMBEDDED_OPTIONS = {
     "max_wal_size": "2GB",
 }
 
-# pgvector filters after its index scan: without iterative scans a filtered search returns too few rows.
-SESSION = "-c hnsw.iterative_scan=strict_order -c hnsw.ef_search=100"
-
 _server: Any = None  # the wheel's handle on the embedded server, once this process has started or joined it
 
 
@@ -123,7 +120,7 @@ def django_database(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": options.pop("host", None) or parts.hostname or "",
         "PORT": str(port or ""),
-        "OPTIONS": {"connect_timeout": 5, **options, "options": f"{options.get('options', '')} {SESSION}".strip()},
+        "OPTIONS": {"connect_timeout": 5, **options},
         "CONN_HEALTH_CHECKS": True,
         "CONN_MAX_AGE": 60,
     }

@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
+from email.utils import parsedate_to_datetime
 
 # --- characters --------------------------------------------------------------------------------------------------
 
@@ -249,3 +251,21 @@ def clean_title(line: str) -> str:
     """A heading's words without Markdown signs, links, tags and attribute lists."""
     title = _TITLE_ATTRIBUTES.sub("", line.strip().rstrip("#"))
     return " ".join(_TITLE_SIGNS.sub("", _TITLE_TAG.sub("", _TITLE_LINK.sub(r"\1", title))).split())
+
+
+# --- dates -------------------------------------------------------------------------------------------------------
+
+_DIGITS_DATE = re.compile(r"(?:D:)?(\d{4})-?(\d{2})?-?(\d{2})?")
+
+
+def read_date(text: str) -> date | None:
+    """The day a file's metadata names: as PDF (D:20260521...), ISO 8601 (2026-05-21T...) or mail (RFC 5322) write it.
+
+    A missing month or day is the first. None for anything else, and for years before 1900 or after 2200.
+    """
+    match = _DIGITS_DATE.match(text.strip())
+    try:
+        found = date(*(int(part or 1) for part in match.groups())) if match else parsedate_to_datetime(text).date()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return found if 1900 <= found.year <= 2200 else None

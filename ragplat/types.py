@@ -183,11 +183,8 @@ class IndexRecipe:
     max_tokens: int = 256  # longest input the embedder is given, special tokens included
     truncate: bool = False  # True: cut longer inputs, as published benchmark runs do
     analyzer: str = "words-cjk@1"  # analyzer of the lexical follower
-    vector_store: str = "pgvector"  # where the dense leg searches: "pgvector" or "faiss"
-    vector_index: str = "hnsw"  # of pgvector, above some thousand rows: "hnsw" or "ivfflat"
-    ef_search: int = 100  # of HNSW: candidates kept while searching; more find more and take longer
-    probes: int = 0  # of IVFFlat: lists looked into; 0 for the square root of their number
-    recall_floor: float = 0.95  # below this recall@10 against the exact scan, `doctor` warns
+    vector_store: Literal["pgvector", "faiss"] = "pgvector"  # where the dense leg searches
+    vector_index: Literal["hnsw", "ivfflat"] = "hnsw"  # of pgvector, above some thousand rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +194,9 @@ class AnswerRecipe:
     mode: Mode = "hybrid"
     k: int = 8  # chunks given to the generator
     candidates: int = 100  # chunks each leg hands to the fusion
+    ef_search: int = 100  # of HNSW: candidates kept while searching; more find more and take longer
+    probes: int = 0  # of IVFFlat: lists looked into; 0 for the square root of their number
+    recall_floor: float = 0.95  # below this recall@10 against the exact scan, `doctor --index` warns
     condense: bool = True  # make a follow-up question stand on its own before searching
     variants: int = 0  # other wordings of the question that a model writes, each searched too (RAG-Fusion)
     hyde: bool = False  # also search with a passage that a model makes up as an answer (HyDE)

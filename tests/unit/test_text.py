@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragplat.text import clean_title, detect_language, is_cjk, sentences
+from ragplat.text import clean_title, detect_language, is_cjk, read_date, sentences
 
 # Each row is one text, as the list of its sentences; they are joined with what stands between them in `text`.
 SPLITS = {
@@ -146,3 +146,22 @@ def test_is_not_cjk(char):
 
 def test_a_title_loses_its_marks():
     assert clean_title("**Features** of [FastAPI](https://x) { #features }") == "Features of FastAPI"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("D:20260521093000+02'00'", "2026-05-21"),
+        ("2026-05-21T09:30:00Z", "2026-05-21"),
+        ("2026-05", "2026-05-01"),
+        ("2026", "2026-01-01"),
+        ("Thu, 21 May 2026 09:30:00 +0200", "2026-05-21"),
+        ("D:20261399", None),
+        ("0000-00-00", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_dates_of_metadata(text, expected):
+    found = read_date(text)
+    assert (found and found.isoformat()) == expected
