@@ -21,7 +21,7 @@ from django.dispatch import receiver
 
 from indexer import store
 from indexer.chunkers.base import join
-from indexer.followers.base import DocumentEntries, Entry
+from indexer.followers.base import DocumentEntries, Entry, Follower
 from indexer.followers.lexical import LexicalFollower
 from indexer.models import Index, recipe_value
 from ragplat.signature import digest
@@ -34,14 +34,31 @@ SEARCH_WAITS = 1.0  # seconds a search waits for another process that is catchin
 WORKER_WAITS = 600.0
 
 
+def names(index: Index) -> tuple[str, ...]:
+    """The followers an index has."""
+    return ("lexical", "faiss") if recipe_value(index.recipe_id).vector_store == "faiss" else ("lexical",)
+
+
 def lexical(index: Index) -> LexicalFollower:
     """The lexical follower of an index on this host."""
     return _lexical(folder_of(index), recipe_value(index.recipe_id).analyzer, index.corpus.language)
 
 
+def faiss(index: Index) -> Follower:
+    """The FAISS follower of an index on this host."""
+    return _faiss(folder_of(index), index.dimensions)
+
+
 @lru_cache(maxsize=64)
 def _lexical(folder: Path, analyzer: str, language: str) -> LexicalFollower:
     return LexicalFollower(folder / "lexical", analyzer=analyzer, language=language)
+
+
+@lru_cache(maxsize=64)
+def _faiss(folder: Path, dimensions: int) -> Follower:
+    from indexer.followers.faiss import FaissFollower
+
+    return FaissFollower(folder / "faiss", dimensions=dimensions)
 
 
 def folder_of(index: Index) -> Path:
@@ -62,51 +79,68 @@ def forget(instance: Index, **kwargs) -> None:
 
 
 def catch_up(index: Index, wait: float = WORKER_WAITS) -> int:
-    """Apply every change the lexical follower has not seen; returns how many documents were applied.
+    """Apply every change that a follower of an index has not seen; returns how many documents were applied.
 
     Raises TimeoutError when another process has been at it for more than ``wait`` seconds.
     """
-    applied = 0
-    with _exclusive(folder_of(index), wait):
-        follower = lexical(index)
-        if follower.watermark() > store.last_change(index.pk):
-            log.warning("%s: the follower is ahead of the database, as after a restore: rebuilding it", index)
-            follower.reset()
-        while changed := store.changes(index.pk, follower.watermark(), DOCUMENTS_AT_ONCE):
-            follower.apply(_documents(index.pk, [document for document, _ in changed]), watermark=changed[-1][1])
-            applied += len(changed)
-    return applied
+    return sum(_catch_up(index, name, wait) for name in names(index))
 
 
-def catch_up_for_search(index: Index) -> int:
+def catch_up_for_search(index: Index, name: str = "lexical") -> int:
     """Catch up when little is missing; returns how many changed documents the follower still does not know."""
-    behind = len(store.changes(index.pk, lexical(index).watermark(), AT_SEARCH + 1))
+    behind = len(store.changes(index.pk, _follower(index, name).watermark(), AT_SEARCH + 1))
     if behind == 0:
         return 0
     if behind <= AT_SEARCH:
         try:
-            catch_up(index, SEARCH_WAITS)
+            _catch_up(index, name, SEARCH_WAITS)
             return 0
         except TimeoutError:
             pass
     return behind
 
 
-def _documents(index_id: int, document_ids: list[int]) -> list[DocumentEntries]:
-    found: dict[int, list[Entry]] = defaultdict(list)
+def _follower(index: Index, name: str) -> Follower:
+    return {"lexical": lexical, "faiss": faiss}[name](index)
+
+
+def _catch_up(index: Index, name: str, wait: float) -> int:
+    applied = 0
+    entries = {"lexical": _texts, "faiss": _vectors}[name]
+    with _exclusive(folder_of(index), name, wait):
+        follower = _follower(index, name)
+        if follower.watermark() > store.last_change(index.pk):
+            log.warning("%s: the %s follower is ahead of the database, as after a restore: it is rebuilt", index, name)
+            follower.reset()
+        while changed := store.changes(index.pk, follower.watermark(), DOCUMENTS_AT_ONCE):
+            document_ids = [document_id for document_id, _ in changed]
+            found: dict[int, list[Entry]] = defaultdict(list)
+            for document_id, entry in entries(index.pk, document_ids):
+                found[document_id].append(entry)
+            documents = [DocumentEntries(document_id=one, entries=tuple(found[one])) for one in document_ids]
+            follower.apply(documents, watermark=changed[-1][1])
+            applied += len(changed)
+    return applied
+
+
+def _texts(index_id: int, document_ids: list[int]) -> Iterator[tuple[int, Entry]]:
     for document_id, chunk_id, context, text in store.entries(index_id, document_ids):
-        found[document_id].append(Entry(chunk_id=chunk_id, content=join(context, text)))
-    return [DocumentEntries(document_id=one, entries=tuple(found[one])) for one in document_ids]
+        yield document_id, Entry(chunk_id=chunk_id, content=join(context, text))
+
+
+def _vectors(index_id: int, document_ids: list[int]) -> Iterator[tuple[int, Entry]]:
+    for document_id, chunk_id, vector in store.vector_entries(index_id, document_ids):
+        yield document_id, Entry(chunk_id=chunk_id, content=vector)
 
 
 @contextmanager
-def _exclusive(folder: Path, wait: float) -> Iterator[None]:
-    """One process at a time reads the watermark, the changes and applies them: else old entries could overwrite new.
+def _exclusive(folder: Path, name: str, wait: float) -> Iterator[None]:
+    """One process at a time reads a follower's watermark and the changes, and applies them: else old could replace new.
 
     The lock is the kernel's and dies with the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "follow.lock").open("w") as lock:
+    with (folder / f"{name}.lock").open("w") as lock:
         deadline = time.monotonic() + wait
         while True:
             try:

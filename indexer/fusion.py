@@ -1,13 +1,22 @@
-"""One ranking out of two: the dense and the lexical leg of a hybrid search."""
+"""One ranking out of several: the legs of a hybrid search, such as dense and lexical, or one of each per wording."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragplat.errors import BadInput
 from ragplat.types import Rank
 
-METHODS = ("minmax", "rrf")
 RRF_K = 60  # as in the paper; a larger constant flattens the differences between ranks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """What one retriever found for one wording of the query."""
+
+    name: str  # unique among the legs fused, such as "dense", or "dense 2" for another wording
+    hits: Sequence[tuple[int, float]]  # (id, score) in any order, each id once; higher is better, on a scale of its own
+    weight: float = 1.0  # relative to the other legs; a leg of weight 0 takes no part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,60 +25,97 @@ class Fused:
 
     id: int
     score: float  # what the ranking is ordered by
-    dense: Rank | None  # None: this leg did not find it
-    lexical: Rank | None
+    ranks: Mapping[str, Rank]  # by name of the leg; only of legs that found it, those of weight 0 included
 
 
-def fuse(
-    dense: list[tuple[int, float]], lexical: list[tuple[int, float]], method: str, dense_weight: float, k: int
-) -> list[Fused]:
-    """The best ``k`` items of both legs, best first.
+def fuse(legs: Sequence[Leg], *, method: str = "minmax", k: int, rrf_k: int = RRF_K) -> list[Fused]:
+    """The best ``k`` of all items that a leg of positive weight found, best first.
 
-    ``dense``, ``lexical``: (id, score) pairs in any order, each id once, higher is better, any finite scale.
-    ``method``: "minmax", the weighted mean of scores scaled to 0..1 within their leg, 0 where a leg lacks the item
-    (``dense_weight`` is the dense share; a leg of weight 0 takes no part); or "rrf", reciprocal rank fusion, the sum
-    of 1 / (60 + rank), which knows no weight (Cormack, Clarke and Buettcher, SIGIR 2009).
-    Equal scores are ordered by the better of their two ranks, then by id.
-    Raises BadInput for another method, a weight outside 0..1, k < 1, repeated ids, and scores that are not finite.
+    ``method``: how an item's score is made of its scores in the legs.
+
+    - "minmax": the weighted mean of scores scaled to 0..1 between the worst and the best hit of their leg.
+    - "zscore": the weighted mean of how many standard deviations (of the leg's hits) a hit is above the leg's worst
+      one. This orders as the mean of z-scores does when a missing item gets the z-score of the leg's worst hit.
+    - "max": the largest weighted score after scaling to 0..1 (CombMAX of Fox and Shaw, TREC-2, 1994).
+    - "rrf": the weighted sum of 1 / (``rrf_k`` + rank); with weights of 1 it is reciprocal rank fusion (Cormack,
+      Clarke and Buettcher, SIGIR 2009).
+
+    A leg gives nothing to an item it did not find: with the first three that is what its worst hit gets too, since a
+    missing item can have scored just below it. Where all hits of a leg have the same score, each counts 1.
+    Equal fused scores are ordered by the item's best rank in any leg of positive weight, then by id. The order of legs
+    and of hits does not matter.
+    Raises BadInput for another method, weights that are negative, not finite or all 0, k or rrf_k < 1, repeated names
+    or ids, and scores that are not finite.
     """
     if method not in METHODS:
         raise BadInput(f'There is no fusion method "{method}". Choose one of: {", ".join(METHODS)}.')
-    if not 0 <= dense_weight <= 1:
-        raise BadInput(f"The dense weight is a share between 0 and 1, not {dense_weight}.")
+    _check(legs, k, rrf_k)
+    ranked = {leg.name: _ranked(leg) for leg in legs}
+    parts: dict[int, list[float]] = {}
+    for leg in legs:
+        if leg.weight > 0:
+            for item, worth in _worth(ranked[leg.name], method, rrf_k).items():
+                parts.setdefault(item, []).append(leg.weight * worth)
+    total = math.fsum(leg.weight for leg in legs)
+    combine = METHODS[method]
+    scores = {item: combine(worths, total) for item, worths in parts.items()}
+    playing = [ranked[leg.name] for leg in legs if leg.weight > 0]
+    best = {item: min(hits[item].rank for hits in playing if item in hits) for item in scores}
+    order = sorted(scores, key=lambda item: (-scores[item], best[item], item))[:k]
+    return [
+        Fused(id=item, score=scores[item], ranks={name: hits[item] for name, hits in ranked.items() if item in hits})
+        for item in order
+    ]
+
+
+# How each method combines an item's weighted worths, given the sum of all weights. fsum: the order cannot matter.
+METHODS: dict[str, Callable[[list[float], float], float]] = {
+    "minmax": lambda worths, total: math.fsum(worths) / total,
+    "zscore": lambda worths, total: math.fsum(worths) / total,
+    "max": lambda worths, total: max(worths),
+    "rrf": lambda worths, total: math.fsum(worths),
+}
+
+
+def _check(legs: Sequence[Leg], k: int, rrf_k: int) -> None:
+    for leg in legs:
+        if not (leg.weight >= 0 and math.isfinite(leg.weight)):
+            raise BadInput(f"The weight of the {leg.name} search is a number of at least 0, not {leg.weight}.")
+    if legs and not any(leg.weight for leg in legs):
+        raise BadInput("The weights of all searches are 0. At least one has to be above 0.")
+    if len({leg.name for leg in legs}) < len(legs):
+        raise BadInput(f"The searches to fuse need names of their own, not {', '.join(leg.name for leg in legs)}.")
     if k < 1:
         raise BadInput(f"The number of results is at least 1, not {k}.")
-    legs = _ranked("dense", dense), _ranked("lexical", lexical)
-    weights = (dense_weight, 1 - dense_weight) if method == "minmax" else (1.0, 1.0)
-    value = _minmax if method == "minmax" else _reciprocal
-    scores: dict[int, float] = {}
-    best: dict[int, int] = {}
-    for leg, weight in zip(legs, weights, strict=True):
-        if weight > 0:
-            for item, worth in value(leg).items():
-                scores[item] = scores.get(item, 0.0) + weight * worth
-                best[item] = min(best.get(item, leg[item].rank), leg[item].rank)
-    order = sorted(scores, key=lambda item: (-scores[item], best[item], item))
-    return [Fused(id=i, score=scores[i], dense=legs[0].get(i), lexical=legs[1].get(i)) for i in order[:k]]
+    if rrf_k < 1:
+        raise BadInput(f"The constant of reciprocal rank fusion (rrf_k) is at least 1, not {rrf_k}.")
 
 
-def _ranked(name: str, leg: list[tuple[int, float]]) -> dict[int, Rank]:
+def _ranked(leg: Leg) -> dict[int, Rank]:
     """The leg by id, in the order of its ranks; equal scores are ranked by id."""
-    for item, score in leg:
+    for item, score in leg.hits:
         if not math.isfinite(score):
-            raise BadInput(f"The {name} search gave item {item} the score {score}; scores have to be finite.")
-    order = sorted(leg, key=lambda pair: (-pair[1], pair[0]))
+            raise BadInput(f"The {leg.name} search gave item {item} the score {score}; scores have to be finite.")
+    order = sorted(leg.hits, key=lambda hit: (-hit[1], hit[0]))
     ranked = {item: Rank(rank=rank, score=score) for rank, (item, score) in enumerate(order, start=1)}
-    if len(ranked) < len(leg):
-        raise BadInput(f"The {name} search gave {len(leg)} results but only {len(ranked)} different ones.")
+    if len(ranked) < len(order):
+        raise BadInput(f"The {leg.name} search gave {len(order)} results but only {len(ranked)} different ones.")
     return ranked
 
 
-def _minmax(leg: dict[int, Rank]) -> dict[int, float]:
-    """Scores scaled to 0..1 within the leg; all 1 where they are all the same."""
-    scores = [rank.score for rank in leg.values()]
+def _worth(hits: dict[int, Rank], method: str, rrf_k: int) -> dict[int, float]:
+    """What each hit of a leg is worth before weighting, at least 0."""
+    if method == "rrf":
+        return {item: 1 / (rrf_k + rank.rank) for item, rank in hits.items()}
+    scores = [rank.score for rank in hits.values()]
     low, span = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
-    return {item: (rank.score - low) / span if span > 0 else 1.0 for item, rank in leg.items()}
+    if span == 0:
+        return dict.fromkeys(hits, 1.0)
+    unit = _deviation(scores) if method == "zscore" else span
+    return {item: (rank.score - low) / unit for item, rank in hits.items()}
 
 
-def _reciprocal(leg: dict[int, Rank]) -> dict[int, float]:
-    return {item: 1 / (RRF_K + rank.rank) for item, rank in leg.items()}
+def _deviation(scores: list[float]) -> float:
+    """The standard deviation, of the hits as the whole population."""
+    mean = math.fsum(scores) / len(scores)
+    return math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))

@@ -1,18 +1,22 @@
-"""Search: the dense leg and the lexical leg side by side, fused, and joined back to PostgreSQL."""
+"""Search: wordings of a query through the dense and the lexical leg, fused into one ranking and refined."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
-from indexer import embedder, follow, scope, store, vectors
-from indexer.fusion import Fused, fuse
+import numpy as np
+
+from indexer import embedder, follow, legs, scope
+from indexer.fusion import Leg, fuse
 from indexer.models import Corpus, Index, recipe_value
+from indexer.refine import refine
+from indexer.scope import Scope
+from indexer.trace import LegTrace, Trace
 from ragplat.errors import BadInput
 from ragplat.types import AnswerRecipe, Filters, Mode, ScoredChunk
 
-DEPTH = 100  # candidates each leg hands to the fusion; more change nothing worth their time (docs/log.md)
 LONGEST_QUERY = 10_000  # characters
 MOST_RESULTS = 1000
 MODES = ("dense", "lexical", "hybrid")
@@ -25,7 +29,7 @@ class Found:
     """What a search found, best first, and how."""
 
     chunks: tuple[ScoredChunk, ...]
-    trace: dict[str, Any] = field(default_factory=dict)  # seconds per stage, candidates per leg, what was dropped
+    trace: Trace
 
 
 def search(
@@ -35,31 +39,31 @@ def search(
     k: int = 10,
     mode: Mode | None = None,
     recipe: AnswerRecipe | None = None,
-    documents: Collection[int] | None = None,
+    filters: Filters | None = None,
+    variants: Sequence[str] = (),
 ) -> Found:
     """The k chunks of a corpus that match a query best.
 
-    ``mode`` overrides the recipe's; ``documents`` restricts the search to these ids. Raises BadInput for an empty or
-    too long query, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
+    ``mode`` overrides the recipe's. ``variants`` are other wordings, searched too. Raises BadInput for an empty or too
+    long query, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
     """
-    recipe = recipe or recipe_value(corpus.answer_recipe_id)
-    mode = mode or recipe.mode
-    query = _checked(query, k, mode)
-    index = corpus.active_index()
-    depth = max(DEPTH, k)
-    trace: dict[str, Any] = {"mode": mode, "seconds": {}}
     started = time.perf_counter()
-    behind = follow.catch_up_for_search(index) if mode != "dense" else 0
-    vector = _embed(index, query, trace) if mode != "lexical" else None
-    # Only now the lexical leg: beside the embedding it would take a core from it, beside PostgreSQL it costs no time.
-    lexical = _pool.submit(_lexical, index, query, depth, documents, trace) if mode != "dense" else None
-    dense = _dense(index, vector, depth, documents, trace) if vector is not None else []
-    words = lexical.result() if lexical is not None else []
-    if behind:
-        trace["lexical_behind"] = behind
-    fused = fuse(dense, words, method=recipe.fusion, dense_weight=_weight(mode, recipe), k=depth)
-    chunks = _join(index, fused, k, trace)
-    trace["seconds"]["total"] = round(time.perf_counter() - started, 4)
+    recipe = recipe or recipe_value(corpus.answer_recipe_id)
+    query = _checked(query, k, mode or recipe.mode)
+    trace = Trace(query=query, mode=mode or recipe.mode)
+    index = corpus.active_index()
+    restrictions = [filters] if filters else []
+    with trace.timed("scope"):
+        within = scope.resolve(index, restrictions)
+    if within is not None:
+        trace.filters = scope.described(restrictions)
+        trace.scope = {"documents": within.count, "chunks": within.chunks}
+    found = _legs(index, [query, *variants], max(recipe.candidates, k), recipe, within, trace)
+    with trace.timed("fuse"):
+        fused = fuse(found, method=recipe.fusion, k=max(recipe.candidates, k), rrf_k=recipe.rrf_k)
+    trace.fusion = f"{recipe.fusion}, " + ", ".join(f"{leg.name} {leg.weight:.2g}" for leg in found)
+    chunks = refine(index, query, fused, k, recipe, trace)
+    trace.seconds["total"] = round(time.perf_counter() - started, 5)
     return Found(chunks=chunks, trace=trace)
 
 
@@ -77,54 +81,60 @@ def _checked(query: str, k: int, mode: str) -> str:
     return query
 
 
-def _weight(mode: str, recipe: AnswerRecipe) -> float:
-    return {"dense": 1.0, "lexical": 0.0}.get(mode, recipe.dense_weight)
+def _legs(
+    index: Index, wordings: Sequence[str], depth: int, recipe: AnswerRecipe, within: Scope | None, trace: Trace
+) -> list[Leg]:
+    """What each leg found for each wording, weighted so that all wordings together count as the recipe says."""
+    share = {"dense": 1.0, "lexical": 0.0}.get(trace.mode, recipe.dense_weight)
+    if trace.mode != "dense":
+        with trace.timed("follow"):
+            behind = follow.catch_up_for_search(index)
+        if behind:
+            trace.notes.append(f"The keyword index does not know the latest {behind} changed documents yet.")
+    vectors = _embed(index, wordings, trace) if share > 0 else []
+    words = partial(_lexical, index, wordings, depth, within)
+    # Beside the embedding the lexical leg would take a core from it, beside PostgreSQL it costs no time. But a thread
+    # of the pool must not talk to the database, as it does where a scope is no list: its connection would stay open.
+    aside = share < 1 and (within is None or within.documents is not None)
+    later = _pool.submit(words) if aside else None
+    pairs = zip(wordings, vectors, strict=True) if share > 0 else ()
+    found = [_dense(index, wording, vector, depth, recipe, within) for wording, vector in pairs]
+    if share < 1:
+        found += later.result() if later is not None else words()
+    for number, leg in enumerate(found):
+        place = number % len(wordings)
+        leg.name += f" {place + 1}" if place else ""
+    trace.legs = found
+    weights = {"dense": share / len(wordings), "lexical": (1 - share) / len(wordings)}
+    return [Leg(name=leg.name, hits=leg.hits, weight=weights[leg.name.split()[0]]) for leg in found]
 
 
-def _embed(index: Index, query: str, trace: dict[str, Any]) -> Any:
-    started = time.perf_counter()
+def _embed(index: Index, wordings: Sequence[str], trace: Trace) -> np.ndarray:
     client = embedder.for_index(index)
-    tokens = len(client.tokenizer.offsets(query)) + client.tokenizer.special_tokens
-    if tokens > client.tokenizer.max_tokens:
-        # A pasted paragraph is still a question: the dense leg reads its beginning, the lexical leg all of it.
-        trace["query_cut"] = {"tokens": tokens, "kept": client.tokenizer.max_tokens}
-    vectors = client.embed_queries([query], truncate=True)
-    trace["seconds"]["embed"] = round(time.perf_counter() - started, 4)
-    return vectors[0]
+    for wording in wordings:
+        tokens = len(client.tokenizer.offsets(wording)) + client.tokenizer.special_tokens
+        if tokens > client.tokenizer.max_tokens:
+            # A pasted paragraph is still a question: the dense leg reads its beginning, the lexical leg all of it.
+            trace.notes.append(
+                f"The query has {tokens} tokens; the dense search read the first {client.tokenizer.max_tokens}."
+            )
+    with trace.timed("embed"):
+        return client.embed_queries(wordings, truncate=True)
 
 
-def _dense(index: Index, vector: Any, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
+def _dense(
+    index: Index, wording: str, vector: np.ndarray, depth: int, recipe: AnswerRecipe, within: Scope | None
+) -> LegTrace:
     started = time.perf_counter()
-    within = scope.resolve(index, [Filters(documents=tuple(documents))]) if documents is not None else None
-    found = vectors.search(index, vector, depth, AnswerRecipe(), within).hits
-    trace["seconds"]["dense"] = round(time.perf_counter() - started, 4)
-    trace["dense_candidates"] = len(found)
+    scan = legs.dense(index, vector, depth, recipe, within)
+    return LegTrace(name="dense", text=wording, how=scan.how, hits=scan.hits, seconds=time.perf_counter() - started)
+
+
+def _lexical(index: Index, wordings: Sequence[str], depth: int, within: Scope | None) -> list[LegTrace]:
+    found = []
+    for wording in wordings:
+        started = time.perf_counter()
+        hits = legs.lexical(index, wording, depth, within)
+        seconds = time.perf_counter() - started
+        found.append(LegTrace(name="lexical", text=wording, how="bm25", hits=hits, seconds=seconds))
     return found
-
-
-def _lexical(index: Index, query: str, depth: int, documents, trace: dict[str, Any]) -> list[tuple[int, float]]:
-    started = time.perf_counter()
-    found = follow.lexical(index).search(query, depth, documents)
-    trace["seconds"]["lexical"] = round(time.perf_counter() - started, 4)
-    trace["lexical_candidates"] = len(found)
-    return found
-
-
-def _join(index: Index, fused: list[Fused], k: int, trace: dict[str, Any]) -> tuple[ScoredChunk, ...]:
-    """The best k that PostgreSQL still has: a follower may not know yet what was deleted."""
-    started = time.perf_counter()
-    chunks: list[ScoredChunk] = []
-    looked = 0
-    trace["gone"] = 0
-    while len(chunks) < k and looked < len(fused):
-        some = fused[looked : looked + k]
-        looked += len(some)
-        rows = store.hits(index, [one.id for one in some])
-        trace["gone"] += len(some) - len(rows)
-        for one in some:
-            if one.id in rows and len(chunks) < k:
-                found = rows[one.id]._asdict()
-                ranks = {"rank": len(chunks) + 1, "dense": one.dense, "lexical": one.lexical}
-                chunks.append(ScoredChunk(**found, score=one.score, **ranks))
-    trace["seconds"]["join"] = round(time.perf_counter() - started, 4)
-    return tuple(chunks)

@@ -4,17 +4,21 @@ A chunk and its vector live in the partitions `indexer_chunk_ID` and `indexer_ve
 document or an index removes what hangs on it by triggers (see migration 0002).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from pgvector import HalfVector
 
 from indexer.models import Chunk as ChunkRow
 from indexer.models import Document, Index
+from indexer.scope import Scope
 from ragplat.errors import NotFound
 from ragplat.types import Chunk
+
+log = logging.getLogger(__name__)
 
 COPY_CHUNKS = (
     'COPY indexer_chunk (index_id, document_id, ordinal, start, "end", page, context, text, tokens) '
@@ -34,6 +38,25 @@ SELECT (SELECT count(*) FROM indexer_chunk WHERE index_id = %(index)s AND docume
        (SELECT count(*) FROM indexer_vector WHERE index_id = %(index)s AND document_id = %(document)s)
 """
 
+CUTS = """
+SELECT start, "end", context, text FROM indexer_chunk WHERE index_id = %s AND document_id = %s ORDER BY ordinal
+"""
+
+# A chunk that another index has too, made by the same embedder from the same words.
+COPY_KNOWN_VECTORS = """
+INSERT INTO indexer_vector (index_id, chunk_id, document_id, embedding)
+SELECT c.index_id, c.id, c.document_id, v.embedding
+FROM indexer_chunk c
+JOIN indexer_chunk o ON o.index_id = %(other)s AND o.document_id = c.document_id
+ AND o.start = c.start AND o."end" = c."end" AND o.context = c.context
+JOIN indexer_vector v ON v.index_id = o.index_id AND v.chunk_id = o.id
+WHERE c.index_id = %(index)s AND c.document_id = %(document)s
+ON CONFLICT DO NOTHING
+"""
+
+# Conflicts with the change of state of a swap, and with nothing else.
+HOLD_INDEX = "SELECT state FROM indexer_index WHERE id = %s FOR SHARE"
+
 HITS = """
 SELECT c.id, c.document_id, d.name, c.ordinal, c.start, c."end", c.page, c.context, c.text
 FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
@@ -45,6 +68,8 @@ SELECT 1 FROM pg_stat_user_tables
 WHERE relid = to_regclass(%s) AND n_mod_since_analyze > 50 AND n_mod_since_analyze > 0.1 * n_live_tup
 """
 
+WITHIN = "SELECT c.id FROM indexer_chunk c WHERE c.index_id = %s AND c.id = ANY(%s) AND c.document_id IN ({documents})"
+
 CHANGES = "SELECT document_id, number FROM indexer_change WHERE index_id = %s AND number > %s ORDER BY number LIMIT %s"
 
 ENTRIES = """
@@ -52,6 +77,44 @@ SELECT c.document_id, c.id, c.context, c.text FROM indexer_chunk c JOIN indexer_
 WHERE c.index_id = %s AND c.document_id = ANY(%s) AND c.enabled AND d.state = 'ready'
 ORDER BY c.document_id, c.ordinal
 """
+
+
+VECTOR_ENTRIES = """
+SELECT v.document_id, v.chunk_id, halfvec_send(v.embedding)
+FROM indexer_vector v JOIN indexer_document d ON d.id = v.document_id
+WHERE v.index_id = %s AND v.document_id = ANY(%s) AND d.state = 'ready'
+  AND NOT EXISTS (SELECT 1 FROM indexer_chunk c WHERE c.index_id = v.index_id AND c.id = v.chunk_id AND NOT c.enabled)
+ORDER BY v.document_id, v.chunk_id
+"""
+
+VECTORS = "SELECT chunk_id, halfvec_send(embedding) FROM indexer_vector WHERE index_id = %s AND chunk_id = ANY(%s)"
+
+
+AROUND = """
+SELECT DISTINCT c.document_id, c.ordinal, c.start, c."end", c.context, c.text, c.tokens
+FROM unnest(%s::bigint[], %s::int[]) AS hit(document_id, ordinal)
+JOIN indexer_chunk c ON c.index_id = %s AND c.document_id = hit.document_id
+ AND c.ordinal BETWEEN hit.ordinal - %s AND hit.ordinal + %s
+WHERE c.enabled ORDER BY c.document_id, c.ordinal
+"""
+
+STRETCHES = """
+SELECT substring(d.text FROM part.start + 1 FOR part.stop - part.start)
+FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS part(document_id, start, stop, place)
+LEFT JOIN indexer_document d ON d.id = part.document_id ORDER BY part.place
+"""
+
+
+SAMPLE = """
+SELECT halfvec_send(v.embedding) FROM unnest(%s::float8[]) AS share,
+    (SELECT min(chunk_id) AS first, max(chunk_id) AS last FROM indexer_vector WHERE index_id = %s) AS ids,
+    LATERAL (SELECT embedding FROM indexer_vector WHERE index_id = %s AND chunk_id >= first + share * (last - first)
+             ORDER BY chunk_id LIMIT 1) AS v
+"""
+
+
+# The same ones as long as rows stay, spread over the whole index.
+SAMPLE_TEXTS = "SELECT text FROM indexer_chunk WHERE index_id = %s AND enabled ORDER BY md5(id::text) LIMIT %s"
 
 
 class Hit(NamedTuple):
@@ -82,6 +145,12 @@ def hold(document_id: int) -> Document:
     return document
 
 
+def hold_index(index: Index) -> str:
+    """Keep an index in the state it has until the transaction ends; returns the state, "" when it was dropped."""
+    found = _rows(HOLD_INDEX, [index.pk])
+    return found[0][0] if found else ""
+
+
 def write_chunks(index: Index, document_id: int, chunks: Sequence[Chunk]) -> None:
     """Replace a document's chunks in an index. In the caller's transaction."""
     with connection.cursor() as cursor:
@@ -91,6 +160,17 @@ def write_chunks(index: Index, document_id: int, chunks: Sequence[Chunk]) -> Non
             copy.set_types(["int8", "int8", "int4", "int4", "int4", "int4", "text", "text", "int4"])
             for c in chunks:
                 copy.write_row((index.pk, document_id, c.ordinal, c.start, c.end, c.page, c.context, c.text, c.tokens))
+
+
+def cuts(index: Index, document_id: int) -> list[tuple[int, int, str, str]]:
+    """(start, end, context, text) of a document's chunks in an index, in order."""
+    return _rows(CUTS, [index.pk, document_id])
+
+
+def copy_known_vectors(index: Index, other: Index, document_id: int) -> None:
+    """Take a document's vectors over from another index where it has the same chunks. In the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(COPY_KNOWN_VECTORS, {"index": index.pk, "other": other.pk, "document": document_id})
 
 
 def pending_chunks(index: Index, document_id: int) -> list[tuple[int, str, str]]:
@@ -133,6 +213,12 @@ def hits(index: Index, chunk_ids: Collection[int]) -> dict[int, Hit]:
     return {row[0]: Hit(*row) for row in _rows(HITS, [index.pk, list(chunk_ids)])}
 
 
+def within(index: Index, chunk_ids: Collection[int], scope: Scope) -> set[int]:
+    """Those of some chunks whose documents are in a scope."""
+    documents, params = scope.sql()
+    return {row[0] for row in _rows(WITHIN.format(documents=documents), [index.pk, list(chunk_ids), *params])}
+
+
 def analyze(index: Index) -> None:
     """Tell the planner about an index that has grown by a tenth: searches begin at once, autovacuum a minute later."""
     for table in (f"indexer_chunk_{int(index.pk)}", f"indexer_vector_{int(index.pk)}"):
@@ -142,10 +228,18 @@ def analyze(index: Index) -> None:
 
 
 def drop_partitions(index_id: int) -> None:
-    """Drop the empty tables of an index that was deleted."""
-    with connection.cursor() as cursor:
-        for table in ("vector", "chunk"):
-            cursor.execute(f"DROP TABLE IF EXISTS indexer_{table}_{int(index_id)}")
+    """Drop the empty tables of an index that was deleted.
+
+    That locks their parents, so it gives up where somebody holds them for long, such as a backup: others would queue
+    up behind it. `manage.py fsck --repair` drops what is left.
+    """
+    for table in ("vector", "chunk"):
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '2s'")
+                cursor.execute(f"DROP TABLE IF EXISTS indexer_{table}_{int(index_id)}")
+        except OperationalError as error:
+            log.warning("The empty table indexer_%s_%d is left: %s", table, index_id, error)
 
 
 def changes(index_id: int, after: int, limit: int) -> list[tuple[int, int]]:
@@ -161,3 +255,40 @@ def last_change(index_id: int) -> int:
 def entries(index_id: int, document_ids: Iterable[int]) -> list[tuple[int, int, str, str]]:
     """(document id, chunk id, context, text) of all chunks of these documents that may be found."""
     return _rows(ENTRIES, [index_id, list(document_ids)])
+
+
+def vector_entries(index_id: int, document_ids: Iterable[int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(document id, chunk id, unit vector float16 [dimensions]) of all chunks of these documents that may be found."""
+    for document_id, chunk_id, sent in _rows(VECTOR_ENTRIES, [index_id, list(document_ids)]):
+        yield document_id, chunk_id, _vector(sent)
+
+
+def vectors_of(index_id: int, chunk_ids: Collection[int]) -> dict[int, np.ndarray]:
+    """The unit vectors, float16 [dimensions], of some chunks."""
+    return {chunk_id: _vector(sent) for chunk_id, sent in _rows(VECTORS, [index_id, list(chunk_ids)])}
+
+
+def _vector(sent: bytes) -> np.ndarray:
+    """What halfvec's send function writes: the dimensions and a spare, 2 bytes each, then big-endian halves."""
+    return np.frombuffer(sent, dtype=">f2", offset=4).astype(np.float16)
+
+
+def around(index: Index, places: Sequence[tuple[int, int]], reach: int) -> list[tuple]:
+    """The chunks at (document id, ordinal) and up to ``reach`` before and after: what `AROUND` selects, in order."""
+    documents, ordinals = [list(part) for part in zip(*places, strict=True)]
+    return _rows(AROUND, [documents, ordinals, index.pk, reach, reach])
+
+
+def stretches(parts: Sequence[tuple[int, int, int]]) -> list[str | None]:
+    """The texts of documents between two offsets, for (document id, start, end) each; None for one that is gone."""
+    return [row[0] for row in _rows(STRETCHES, [list(column) for column in zip(*parts, strict=True)])]
+
+
+def sample_vectors(index: Index, shares: Sequence[float]) -> list[np.ndarray]:
+    """A vector, float16 [dimensions], from each place in an index, given as shares 0..1 of its range of chunk ids."""
+    return [_vector(sent) for (sent,) in _rows(SAMPLE, [list(shares), index.pk, index.pk])]
+
+
+def sample_texts(index: Index, count: int) -> list[str]:
+    """The texts of some chunks of an index."""
+    return [row[0] for row in _rows(SAMPLE_TEXTS, [index.pk, count])]

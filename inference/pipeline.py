@@ -69,7 +69,7 @@ def answer(corpus: Corpus, question: str, recipe: AnswerRecipe | None = None) ->
     yield Stage(name="searching")
     with _timed(trace, "search"):
         found = search(corpus, question, k=recipe.k, recipe=recipe)
-    trace["search"] = found.trace
+    trace["search"] = asdict(found.trace)
     trace["chunks"] = [_ranks(chunk) for chunk in found.chunks]
 
     yield Stage(name="reading")

@@ -78,6 +78,11 @@ if not re.fullmatch(r"unix:///.+|https?://[^/\s:]+(:\d{1,5})?/?", EMBED_URL):
 EMBED_MODEL = envstr(
     "RAGPLAT_EMBED_MODEL", "all-MiniLM-L6-v2", "Embedding model of the built-in recipes: a name or a folder."
 )
+RERANK_MODEL = envstr(
+    "RAGPLAT_RERANK_MODEL",
+    "",
+    "Cross-encoder for recipes that rerank: a folder or a name in the Hugging Face cache. Unset: none.",
+)
 EMBED_THREADS = envint(
     "RAGPLAT_EMBED_THREADS", 0, "CPU threads of the embedding service; 0 for all cores.", low=0, high=512
 )

@@ -48,6 +48,7 @@ def services() -> dict[str, Service]:
         "embed": (
             *(python, "-m", "indexer.embedding.service", "--model", settings.EMBED_MODEL),
             *_listening(settings.EMBED_URL),
+            *(("--reranker", settings.RERANK_MODEL) if settings.RERANK_MODEL else ()),
             *(("--threads", str(settings.EMBED_THREADS)) if settings.EMBED_THREADS else ()),
         ),
         "worker": (python, str(BASE_DIR / "manage.py"), "worker"),

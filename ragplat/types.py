@@ -103,6 +103,8 @@ class ScoredChunk:
     rank: int  # 1 is best
     dense: Rank | None = None  # None: this retriever did not find it, or was not asked
     lexical: Rank | None = None
+    reranked: Rank | None = None  # by a cross-encoder; None: it was not asked
+    matched: tuple[int, int] | None = None  # start and end of the chunk found, where it brought its surroundings along
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,16 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Max, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from indexer.models import Index, Recipe
+from indexer.probe import probe
 from ragplat.admin import ReadOnlyAdmin
 
 
@@ -49,10 +53,26 @@ class RecipeAdmin(ReadOnlyAdmin):
 
 @admin.register(Index)
 class IndexAdmin(ReadOnlyAdmin):
-    list_display = ("id", "corpus", "recipe", "state", "dimensions", "fingerprint", "created")
+    list_display = ("id", "corpus", "recipe", "state", "dimensions", "fingerprint", "created", "measure")
     list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter))
     search_fields = ("corpus__title", "corpus__slug", "recipe__name", "fingerprint")
     list_select_related = ("corpus", "recipe")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Index]:
         return super().get_queryset(request).select_related("corpus", "recipe")
+
+    def get_urls(self) -> list[URLPattern]:
+        measure = self.admin_site.admin_view(self.recall)
+        return [path("<int:pk>/recall/", measure, name="indexer_index_recall"), *super().get_urls()]
+
+    @admin.display(description="")
+    def measure(self, obj: Index) -> str:
+        return format_html('<a href="{}">Measure recall</a>', reverse("admin:indexer_index_recall", args=[obj.pk]))
+
+    def recall(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What each store of an index finds, beside the exact scan."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        index = get_object_or_404(self.get_queryset(request), pk=pk)
+        context = self.admin_site.each_context(request) | {"title": f"Recall of {index}", "probes": probe(index, queries=20)}
+        return TemplateResponse(request, "admin/indexer/index/recall.html", context)

@@ -29,8 +29,7 @@ class Command(BaseCommand):
             with supervisor.embedding_service(self.stderr.write):
                 found = search(target, query, k=k, mode=mode)
         if json:
-            chunks = [asdict(chunk) for chunk in found.chunks]
-            self.stdout.write(jsonlib.dumps({"chunks": chunks, "trace": found.trace}, ensure_ascii=False, indent=1))
+            self.stdout.write(jsonlib.dumps(asdict(found), ensure_ascii=False, indent=1))
         else:
             self._print(found)
 
@@ -43,7 +42,7 @@ class Command(BaseCommand):
                 f"{_place(chunk)}"
             )
             self.stdout.write(f"     {' '.join(chunk.text.split())[:160]}")
-        seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in found.trace["seconds"].items())
+        seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in found.trace.seconds.items())
         self.stdout.write(f"({seconds})")
 
 

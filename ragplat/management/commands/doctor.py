@@ -13,6 +13,7 @@ from django.core.management import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from ragplat import supervisor
 
@@ -35,10 +36,12 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser):
+        parser.add_argument("--index", metavar="CORPUS", help="Instead measure the recall of a corpus's index.")
         parser.add_argument("--json", action="store_true", help="Print the findings as JSON.")
 
-    def handle(self, *args, json, **options):
-        findings = list(examine())
+    def handle(self, *args, index, json, **options):
+        # By name: the kernel imports no app.
+        findings = list(import_string("indexer.probe.findings")(index) if index else examine())
         if json:
             self.stdout.write(jsonlib.dumps([asdict(finding) for finding in findings], indent=1))
         else:

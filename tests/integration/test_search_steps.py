@@ -1,0 +1,179 @@
+"""Filters, and the steps between the legs and the chunks that are shown, over real documents."""
+
+from dataclasses import asdict, replace
+from datetime import date
+
+import pytest
+
+from indexer import scope
+from indexer.models import Chunk, Document, recipe_value
+from indexer.search import search
+from ragplat.errors import BadInput
+from ragplat.types import Filters
+from tests.integration.test_indexing import corpus, indexed  # noqa: F401
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("embed")]
+
+CRANE = "The crane at quay {n} lifts containers of up to {n} tonnes, and is inspected in the month number {n}. "
+
+
+def paragraphs(*numbers: int) -> str:
+    return "\n\n".join(CRANE.format(n=n) * 4 for n in numbers)
+
+
+@pytest.fixture
+def filled(corpus):  # noqa: F811
+    indexed(corpus, "guides/en/cranes.md", "# Cranes\n\nEvery crane has a number.\n")
+    indexed(corpus, "guides/de/krane.md", "# Krane\n\nDer Kran an der Mole hat eine Nummer. Es ist ein Kran.\n")
+    indexed(corpus, "notes.txt", "The crane is being repaired.")
+    Document.objects.filter(name="notes.txt").update(
+        tags=["repair"], dated=date(2024, 5, 1), coverage={"metadata": {"author": "Ada Lovelace"}}
+    )
+    return corpus
+
+
+FILTERS = [
+    (Filters(names=("CRANE",)), {"guides/en/cranes.md"}),
+    (Filters(folders=("guides",)), {"guides/en/cranes.md", "guides/de/krane.md"}),
+    (Filters(folders=("guides/de/",)), {"guides/de/krane.md"}),
+    (Filters(folders=("guide",)), set()),
+    (Filters(tags=("repair", "other")), {"notes.txt"}),
+    (Filters(media_types=("text/plain",)), {"notes.txt"}),
+    (Filters(media_types=("text/*",), languages=("de",)), {"guides/de/krane.md"}),
+    (Filters(before=date(2024, 5, 2)), {"notes.txt"}),
+    (Filters(before=date(2024, 5, 1)), set()),
+    (Filters(after=date(2024, 5, 1), before=date(2025, 1, 1)), {"notes.txt"}),
+    (Filters(metadata=(("author", "lovelace"),)), {"notes.txt"}),
+    (Filters(metadata=(("author'; --", "x"),)), set()),
+    (Filters(names=("100%",)), set()),
+    (Filters(documents=()), set()),
+]
+
+
+@pytest.mark.parametrize("listed", [0, 10_000])
+def test_filters_hold_in_every_mode(filled, listed, monkeypatch):
+    monkeypatch.setattr(scope, "LISTED_DOCUMENTS", listed)
+    for filters, names in FILTERS:
+        for mode in ("dense", "lexical", "hybrid"):
+            found = search(filled, "crane Kran number Nummer", mode=mode, filters=filters)
+            assert {chunk.document for chunk in found.chunks} == names, (filters, mode)
+            assert found.trace.scope["documents"] == len(names)
+
+
+def test_labels_hide_documents_from_those_who_do_not_hold_them(filled):
+    Document.objects.filter(name="notes.txt").update(labels=["board"])
+
+    def names(labels):
+        found = search(filled, "crane", filters=Filters(labels=labels)).chunks
+        return {chunk.document for chunk in found}
+
+    assert "notes.txt" in names(None)
+    assert "notes.txt" not in names(())
+    assert "notes.txt" not in names(("staff",))
+    assert names(("staff", "board")) >= {"notes.txt", "guides/en/cranes.md"}
+
+
+def test_filters_from_json_say_what_is_wrong():
+    read = scope.read({"tags": ["a"], "after": "2024-05-01", "metadata": {"author": "Ada"}, "documents": [3]})
+    assert read == Filters(tags=("a",), after=date(2024, 5, 1), metadata=(("author", "Ada"),), documents=(3,))
+    for wrong in ({"colour": ["red"]}, {"tags": "a"}, {"after": "soon"}, {"documents": [True]}, {"metadata": ["x"]}):
+        with pytest.raises(BadInput, match=next(iter(wrong))):
+            scope.read(wrong)
+
+
+@pytest.mark.parametrize("expand", ["neighbours", "section"])
+def test_a_hit_brings_its_surroundings_along(corpus, expand):  # noqa: F811
+    text = f"# Cranes\n\n{paragraphs(*range(1, 9))}\n\n# Ferries\n\n{'The ferry leaves at noon. ' * 30}\n"
+    document = indexed(corpus, "harbour.md", text)
+    recipe = replace(recipe_value(corpus.answer_recipe_id), expand=expand)
+    plain = search(corpus, "crane at quay 4", k=2, mode="lexical").chunks
+    found = search(corpus, "crane at quay 4", k=2, mode="lexical", recipe=recipe)
+    best = found.chunks[0]
+    assert document.text[best.start : best.end] == best.text
+    assert best.matched == (plain[0].start, plain[0].end)
+    assert best.start <= plain[0].start
+    assert len(best.text) > len(plain[0].text)
+    assert "ferry" not in best.text
+    for one, other in zip(found.chunks, found.chunks[1:], strict=False):
+        assert one.end <= other.start or other.end <= one.start
+    assert [chunk.rank for chunk in found.chunks] == list(range(1, len(found.chunks) + 1))
+
+
+def test_near_duplicates_make_room_for_something_else(corpus):  # noqa: F811
+    text = "The breakwater of the harbour is six hundred and forty metres long in all, " + " ".join(map(str, range(50)))
+    indexed(corpus, "one.md", text + " too.")
+    indexed(corpus, "copy.md", text + " as well.")
+    indexed(corpus, "other.md", "A breakwater keeps the waves out.")
+    found = search(corpus, "breakwater", k=2)
+    assert "other.md" in {chunk.document for chunk in found.chunks}
+    assert [one.step for one in found.trace.dropped] == ["collapse"]
+    recipe = replace(recipe_value(corpus.answer_recipe_id), collapse=None)
+    assert {chunk.document for chunk in search(corpus, "breakwater", k=2, recipe=recipe).chunks} == {
+        "one.md",
+        "copy.md",
+    }
+
+
+def test_diversity_threshold_and_other_wordings(filled):
+    base = recipe_value(filled.answer_recipe_id)
+    varied = search(filled, "crane", k=2, recipe=replace(base, diversity=0.9)).chunks
+    assert len({chunk.document for chunk in varied}) == 2
+    none = search(filled, "crane", recipe=replace(base, threshold=2.0))
+    assert none.chunks == ()
+    assert {one.step for one in none.trace.dropped} == {"threshold"}
+    both = search(filled, "crane", variants=["Kran Mole"], mode="lexical")
+    assert {chunk.document for chunk in both.chunks} >= {"guides/de/krane.md", "notes.txt"}
+    assert [leg.name for leg in both.trace.legs] == ["lexical", "lexical 2"]
+
+
+def test_the_trace_tells_every_rank_and_is_json(filled):
+    import json
+
+    found = search(filled, "crane number", filters=Filters(folders=("guides",)))
+    trace = json.loads(json.dumps(asdict(found.trace)))
+    assert [leg["name"] for leg in trace["legs"]] == ["dense", "lexical"]
+    dense = dict(map(tuple, trace["legs"][0]["hits"]))
+    for chunk in found.chunks:
+        assert chunk.dense is None or dense[chunk.chunk_id] == chunk.dense.score
+    assert trace["filters"] == [{"folders": ["guides"]}]
+    assert trace["scope"] == {
+        "documents": 2,
+        "chunks": Chunk.objects.filter(document__name__startswith="guides").count(),
+    }
+    assert set(trace["seconds"]) >= {"embed", "fuse", "join", "total"}
+
+
+QUERIES = [
+    "a",
+    "?",
+    "!!! ... ,,,",
+    "'; DROP TABLE indexer_chunk; --",
+    "title:(a AND b OR",
+    "NaN",
+    "\x00crane\x00",
+    "中 crane أ",
+    "\ud800crane",
+    "word " * 1999,
+    "%s %(x)s {0}",
+    "\u200b",
+    "-",
+    '"',
+    "*:*",
+]
+
+
+def test_any_query_gets_an_answer(filled):
+    for query in QUERIES:
+        for mode in ("dense", "lexical", "hybrid"):
+            try:
+                found = search(filled, query, mode=mode)
+            except BadInput as error:
+                assert "empty" in str(error)
+            else:
+                assert len(found.chunks) <= 10
+
+
+def test_any_other_k_is_refused(filled):
+    for k in (0, -1, 10**9):
+        with pytest.raises(BadInput, match=f"k is {k}"):
+            search(filled, "crane", k=k)
