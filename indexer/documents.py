@@ -1,6 +1,7 @@
 """A document's bytes, its queue entry and its end."""
 
 import logging
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from django.core.files.storage import default_storage
@@ -14,6 +15,7 @@ from ragplat.errors import BadInput
 
 log = logging.getLogger(__name__)
 
+LONGEST_TAG = 60  # characters
 UPLOADED = "upload:"  # prefix of Source.path for what a person uploaded; such documents are never replaced
 
 
@@ -59,7 +61,7 @@ def retry(document: Document) -> None:
 def supersede(document: Document) -> list[str]:
     """Remove the earlier versions of a document's files; returns their names. In the caller's transaction.
 
-    A version that is also found elsewhere, or was uploaded by a person, stays.
+    A version that is also found elsewhere, or was uploaded by a person, stays. Tags and access labels live on.
     """
     removed = []
     for source in document.sources.exclude(path__startswith=UPLOADED):
@@ -70,8 +72,25 @@ def supersede(document: Document) -> list[str]:
             hold_bytes(old.sha256)  # somebody may be bringing the old bytes back right now
             if not old.sources.exists():
                 removed.append(old.name)
+                document.tags = sorted({*document.tags, *old.tags})
+                document.labels = document.labels or old.labels
                 old.delete()
+    if removed:
+        document.save(update_fields=["tags", "labels"])
     return removed
+
+
+def add_tags(document_ids: Collection[int], tags: Iterable[str]) -> None:
+    """Give documents tags, beside those they have. Raises BadInput for a tag that is empty or over 60 characters."""
+    tags = [tag.strip() for tag in tags]
+    for tag in tags:
+        if not 1 <= len(tag) <= LONGEST_TAG:
+            raise BadInput(f'The tag "{tag[:80]}" has {len(tag)} characters; 1 to {LONGEST_TAG} are allowed.')
+    with transaction.atomic():
+        rows = list(Document.objects.select_for_update().filter(pk__in=document_ids).only("tags").order_by("pk"))
+        for document in rows:
+            document.tags = sorted({*document.tags, *tags})
+        Document.objects.bulk_update(rows, ["tags"], batch_size=500)
 
 
 @receiver(post_delete, sender=Document)

@@ -6,6 +6,7 @@ import numpy as np
 
 from indexer import follow, store, vectors
 from indexer.models import Index, recipe_value
+from indexer.query import ParsedQuery
 from indexer.scope import Scope
 from indexer.vectors import Scan
 from ragplat.types import AnswerRecipe
@@ -32,10 +33,16 @@ def faiss(index: Index, vector: np.ndarray, k: int, within: Scope | None = None)
     return _in_scope(lambda depth, documents: follower.search(vector, depth, documents), index, k, within)
 
 
-def lexical(index: Index, query: str, k: int, within: Scope | None = None) -> Hits:
-    """The k best chunks by BM25, as far as the lexical follower has followed."""
+def lexical(index: Index, query: ParsedQuery, k: int, within: Scope | None = None) -> Hits:
+    """The k best chunks by BM25 that have the query's phrases and nothing it excludes, as far as it has followed."""
     follower = follow.lexical(index)
     return _in_scope(lambda depth, documents: follower.search(query, depth, documents), index, k, within)
+
+
+def allowed(index: Index, query: ParsedQuery, hits: Hits) -> Hits:
+    """Those hits of another leg that have the query's phrases and nothing it excludes."""
+    passing = follow.lexical(index).matching(query, [chunk_id for chunk_id, _ in hits])
+    return [hit for hit in hits if hit[0] in passing]
 
 
 def _in_scope(find: Callable[[int, Collection[int] | None], Hits], index: Index, k: int, within: Scope | None) -> Hits:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from indexer import embedder, follow, legs, scope
 from indexer.fusion import Leg, fuse
 from indexer.models import Corpus, Index, recipe_value
+from indexer.query import ParsedQuery, parse
 from indexer.refine import refine
 from indexer.scope import Scope
 from indexer.trace import LegTrace, Trace
@@ -19,6 +20,7 @@ from ragplat.types import AnswerRecipe, Filters, Mode, ScoredChunk
 
 LONGEST_QUERY = 10_000  # characters
 MOST_RESULTS = 1000
+STRICT_DEPTH = 4  # times as many candidates of the dense leg where phrases and exclusions will drop some
 MODES = ("dense", "lexical", "hybrid")
 
 _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lexical")
@@ -40,29 +42,33 @@ def search(
     mode: Mode | None = None,
     recipe: AnswerRecipe | None = None,
     filters: Filters | None = None,
+    syntax: bool = False,
     variants: Sequence[str] = (),
 ) -> Found:
     """The k chunks of a corpus that match a query best.
 
-    ``mode`` overrides the recipe's. ``variants`` are other wordings, searched too. Raises BadInput for an empty or too
-    long query, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
+    ``mode`` overrides the recipe's. With ``syntax`` the query may hold operators (see query.py); else all of it is
+    words. ``variants`` are other wordings, searched too. Raises BadInput for an empty or too long query, operators that
+    make no sense, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
     """
     started = time.perf_counter()
     recipe = recipe or recipe_value(corpus.answer_recipe_id)
     query = _checked(query, k, mode or recipe.mode)
-    trace = Trace(query=query, mode=mode or recipe.mode)
+    parsed = parse(query) if syntax else ParsedQuery(query)
+    trace = Trace(query=query, mode=mode or recipe.mode, phrases=list(parsed.phrases), excluded=list(parsed.excluded))
     index = corpus.active_index()
-    restrictions = [filters] if filters else []
+    restrictions = [one for one in (parsed.filters, filters) if one]
     with trace.timed("scope"):
         within = scope.resolve(index, restrictions)
     if within is not None:
         trace.filters = scope.described(restrictions)
         trace.scope = {"documents": within.count, "chunks": within.chunks}
-    found = _legs(index, [query, *variants], max(recipe.candidates, k), recipe, within, trace)
+    wordings = [parsed, *(replace(parsed, text=variant, words=()) for variant in variants)]
+    found = _legs(index, wordings, max(recipe.candidates, k), recipe, within, trace)
     with trace.timed("fuse"):
         fused = fuse(found, method=recipe.fusion, k=max(recipe.candidates, k), rrf_k=recipe.rrf_k)
     trace.fusion = f"{recipe.fusion}, " + ", ".join(f"{leg.name} {leg.weight:.2g}" for leg in found)
-    chunks = refine(index, query, fused, k, recipe, trace)
+    chunks = refine(index, parsed.text, fused, k, recipe, trace)
     trace.seconds["total"] = round(time.perf_counter() - started, 5)
     return Found(chunks=chunks, trace=trace)
 
@@ -82,15 +88,17 @@ def _checked(query: str, k: int, mode: str) -> str:
 
 
 def _legs(
-    index: Index, wordings: Sequence[str], depth: int, recipe: AnswerRecipe, within: Scope | None, trace: Trace
+    index: Index, wordings: Sequence[ParsedQuery], depth: int, recipe: AnswerRecipe, within: Scope | None, trace: Trace
 ) -> list[Leg]:
     """What each leg found for each wording, weighted so that all wordings together count as the recipe says."""
     share = {"dense": 1.0, "lexical": 0.0}.get(trace.mode, recipe.dense_weight)
-    if trace.mode != "dense":
+    strict = wordings[0].phrases or wordings[0].excluded
+    if trace.mode != "dense" or strict:
         with trace.timed("follow"):
             behind = follow.catch_up_for_search(index)
         if behind:
             trace.notes.append(f"The keyword index does not know the latest {behind} changed documents yet.")
+        trace.terms = follow.lexical(index).terms(wordings[0])
     vectors = _embed(index, wordings, trace) if share > 0 else []
     words = partial(_lexical, index, wordings, depth, within)
     # Beside the embedding the lexical leg would take a core from it, beside PostgreSQL it costs no time. But a thread
@@ -109,32 +117,35 @@ def _legs(
     return [Leg(name=leg.name, hits=leg.hits, weight=weights[leg.name.split()[0]]) for leg in found]
 
 
-def _embed(index: Index, wordings: Sequence[str], trace: Trace) -> np.ndarray:
+def _embed(index: Index, wordings: Sequence[ParsedQuery], trace: Trace) -> np.ndarray:
     client = embedder.for_index(index)
-    for wording in wordings:
-        tokens = len(client.tokenizer.offsets(wording)) + client.tokenizer.special_tokens
+    texts = [wording.text for wording in wordings]
+    for text in texts:
+        tokens = len(client.tokenizer.offsets(text)) + client.tokenizer.special_tokens
         if tokens > client.tokenizer.max_tokens:
             # A pasted paragraph is still a question: the dense leg reads its beginning, the lexical leg all of it.
             trace.notes.append(
                 f"The query has {tokens} tokens; the dense search read the first {client.tokenizer.max_tokens}."
             )
     with trace.timed("embed"):
-        return client.embed_queries(wordings, truncate=True)
+        return client.embed_queries(texts, truncate=True)
 
 
 def _dense(
-    index: Index, wording: str, vector: np.ndarray, depth: int, recipe: AnswerRecipe, within: Scope | None
+    index: Index, wording: ParsedQuery, vector: np.ndarray, depth: int, recipe: AnswerRecipe, within: Scope | None
 ) -> LegTrace:
     started = time.perf_counter()
-    scan = legs.dense(index, vector, depth, recipe, within)
-    return LegTrace(name="dense", text=wording, how=scan.how, hits=scan.hits, seconds=time.perf_counter() - started)
+    strict = bool(wording.phrases or wording.excluded)
+    scan = legs.dense(index, vector, STRICT_DEPTH * depth if strict else depth, recipe, within)
+    hits = legs.allowed(index, wording, scan.hits)[:depth] if strict else scan.hits
+    return LegTrace(name="dense", text=wording.text, how=scan.how, hits=hits, seconds=time.perf_counter() - started)
 
 
-def _lexical(index: Index, wordings: Sequence[str], depth: int, within: Scope | None) -> list[LegTrace]:
+def _lexical(index: Index, wordings: Sequence[ParsedQuery], depth: int, within: Scope | None) -> list[LegTrace]:
     found = []
     for wording in wordings:
         started = time.perf_counter()
         hits = legs.lexical(index, wording, depth, within)
         seconds = time.perf_counter() - started
-        found.append(LegTrace(name="lexical", text=wording, how="bm25", hits=hits, seconds=seconds))
+        found.append(LegTrace(name="lexical", text=wording.text, how="bm25", hits=hits, seconds=seconds))
     return found

@@ -23,7 +23,7 @@ class Dropped:
     """A chunk that was found and is not shown."""
 
     chunk_id: int
-    step: str  # "deleted", "operators", "collapse", "threshold" or "expand"
+    step: str  # "deleted", "collapse", "threshold" or "expand"
     reason: str  # for a person
 
 

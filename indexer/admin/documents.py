@@ -71,7 +71,7 @@ class CorpusAdmin(admin.ModelAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyAdmin):
-    """Documents are looked at, retried and deleted; only indexing changes them."""
+    """Documents are looked at, retried and deleted; of their fields, tags and access labels are changed here."""
 
     list_display = ("name", "corpus", "state", "chunks", "bytes", "changed", "short_reason")
     list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter), "permanent", "language")
@@ -80,11 +80,21 @@ class DocumentAdmin(ReadOnlyAdmin):
     list_select_related = ("corpus",)
     actions = ("retry",)
     fieldsets = (
-        (None, {"fields": ("name", "title", "corpus", "state", "reason", "permanent", "attempts")}),
-        ("File", {"fields": ("media_type", "bytes", "sha256", "language", "uploaded_by", "created", "changed")}),
-        ("Index", {"fields": ("chunks", "stored_count", "coverage")}),
+        (None, {"fields": ("name", "title", "corpus", "tags", "labels", "state", "reason", "permanent", "attempts")}),
+        ("File", {"fields": ("media_type", "bytes", "sha256", "uploaded_by", "created", "changed")}),
+        ("Index", {"fields": ("language", "dated", "chunks", "stored_count", "coverage")}),
         ("Text", {"fields": ("preview",), "classes": ("collapse",)}),
     )
+
+    def has_change_permission(self, request, obj=None) -> bool:
+        return request.user.has_perm("indexer.change_document")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Document | None = None) -> tuple[str, ...]:
+        fields = (name for _, options in self.fieldsets for name in options["fields"])
+        return tuple(name for name in fields if name not in ("tags", "labels"))
+
+    def save_model(self, request: HttpRequest, obj: Document, form, change: bool) -> None:
+        obj.save(update_fields=["tags", "labels", "changed"])  # indexing may be changing the rest right now
 
     def has_delete_permission(self, request, obj=None) -> bool:
         return request.user.has_perm("indexer.delete_document")

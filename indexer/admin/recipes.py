@@ -74,5 +74,6 @@ class IndexAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         index = get_object_or_404(self.get_queryset(request), pk=pk)
-        context = self.admin_site.each_context(request) | {"title": f"Recall of {index}", "probes": probe(index, queries=20)}
+        shown = {"title": f"Recall of {index}", "probes": probe(index, queries=20)}
+        context = self.admin_site.each_context(request) | shown
         return TemplateResponse(request, "admin/indexer/index/recall.html", context)

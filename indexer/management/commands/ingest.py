@@ -16,6 +16,7 @@ from procrastinate.contrib.django.models import ProcrastinateWorker
 from tqdm import tqdm
 
 from indexer import corpora
+from indexer.documents import add_tags
 from indexer.ingest import Report, ingest_paths, settled
 from indexer.models import Corpus, Document, Recipe
 from ragplat import supervisor
@@ -32,16 +33,19 @@ class Command(BaseCommand):
         parser.add_argument("paths", nargs="+", metavar="PATH", help="Files or folders.")
         parser.add_argument("--recipe", default="", help="Index recipe of a new corpus (default: default).")
         parser.add_argument("--language", default="en", help="Main language of a new corpus, such as en or zh.")
+        parser.add_argument("--tag", action="append", default=[], help="Tag for these documents; may be repeated.")
         parser.add_argument("--wait", action="store_true", help="Wait until every document has settled.")
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
-    def handle(self, *args, corpus, paths, recipe, language, wait, json: bool, **options):
+    def handle(self, *args, corpus, paths, recipe, language, tag, wait, json: bool, **options):
         with ExitStack() as running:
             running.enter_context(supervisor.embedding_service(self._note))
             target = _corpus(corpus, recipe, language)
             with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
                 report = ingest_paths(target, [Path(path) for path in paths], each=lambda name: bar.update())
             ids = report.documents + report.known
+            if tag:
+                add_tags(ids, tag)
             if wait and any(settled(ids).get(state) for state in Document.UNDER_WAY):
                 worker = None
                 if not _worker_lives():

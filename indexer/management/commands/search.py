@@ -1,18 +1,30 @@
 """`manage.py search CORPUS "query"`: ranked chunks with every rank and score."""
 
 import json as jsonlib
+from collections import Counter
 from dataclasses import asdict
 
 from django.core.management import BaseCommand
 
 from indexer.corpora import named
 from indexer.search import MODES, Found, search
+from indexer.trace import Trace
 from ragplat import supervisor
 from ragplat.types import Rank, ScoredChunk
 
+DROPPED = {
+    "deleted": "deleted or disabled a moment ago",
+    "collapse": "nearly the same as a better one",
+    "threshold": "score below the recipe's threshold",
+    "expand": "in the surroundings of a better one",
+}
+
 
 class Command(BaseCommand):
-    help = "Search a corpus; prints the dense, lexical and fused rank and score of each chunk."
+    help = """Search a corpus; prints the dense, lexical and fused rank and score of each chunk.
+
+A query may hold operators: "these words in a row", -without, folder:guides, name:report, tag:draft, type:pdf,
+lang:en, after:2024-05, before:2025, meta.author:Ada."""
 
     def add_arguments(self, parser):
         parser.add_argument("corpus", help="Short name of the corpus.")
@@ -24,10 +36,10 @@ class Command(BaseCommand):
     def handle(self, *args, corpus, query, mode, k, json, **options):
         target = named(corpus)
         if mode == "lexical":
-            found = search(target, query, k=k, mode=mode)
+            found = search(target, query, k=k, mode=mode, syntax=True)
         else:
             with supervisor.embedding_service(self.stderr.write):
-                found = search(target, query, k=k, mode=mode)
+                found = search(target, query, k=k, mode=mode, syntax=True)
         if json:
             self.stdout.write(jsonlib.dumps(asdict(found), ensure_ascii=False, indent=1))
         else:
@@ -42,7 +54,16 @@ class Command(BaseCommand):
                 f"{_place(chunk)}"
             )
             self.stdout.write(f"     {' '.join(chunk.text.split())[:160]}")
-        seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in found.trace.seconds.items())
+        self._explain(found.trace)
+
+    def _explain(self, trace: Trace) -> None:
+        if trace.scope is not None:
+            self.stdout.write(f"(searched {trace.scope['documents']:,} documents, {trace.scope['chunks']:,} chunks)")
+        for step, dropped in Counter(one.step for one in trace.dropped).items():
+            self.stdout.write(f"({dropped} dropped: {DROPPED[step]})")
+        for note in trace.notes:
+            self.stdout.write(f"({note})")
+        seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in trace.seconds.items())
         self.stdout.write(f"({seconds})")
 
 
