@@ -2,13 +2,15 @@
 
 Words of scripts with spaces are lower-cased, stemmed by language and freed of accents. Scripts without spaces, and
 Korean, become single characters and overlapping pairs, so no dictionary is needed. Compounds (code identifiers,
-dotted names, hyphenated words) give the whole and its parts, so that either finds them.
+dotted names, hyphenated words) give the whole and its parts, so that either finds them. What stands in a row in the
+text stands in a row among the terms, so that a quoted phrase is a run of terms.
 """
 
 import re
 import threading
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -18,7 +20,7 @@ from typing import Any
 from ragplat.registry import Registry
 from ragplat.signature import signature as join_signature
 
-ANALYZERS = Registry("analyzer", {"words-cjk@1": "indexer.analyzer:analyze"})
+ANALYZERS = Registry("analyzer", {"words-cjk@1": "indexer.analyzer:terms_of"})
 
 _SNOWBALL = {  # ISO 639-1 code -> snowball algorithm
     "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -44,12 +46,15 @@ _MARKS = (
 
 
 def _words(character: str) -> str:
-    """Pattern for a number with thousands separators, a word, or up to 8 words joined by ``_ . -``.
+    """Pattern for a number with thousands separators, a word, or up to 8 words joined by ``_ . -``, as in
+    ``snake_case``, ``.NET`` and ``well-known``; ``++`` or ``#`` may end them (C++, C#).
 
     Words are cut after 128 characters (base64, hex dumps): terms stay bounded and nothing is dropped.
     """
     word = f"{character}{{1,128}}"
-    return rf"\d{{1,3}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?|{word}(?:(?:_{{1,4}}|[.\-\u2010]){word}){{0,7}}"
+    number = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
+    words = rf"{word}(?:(?:_{{1,4}}|[.\-\u2010]){word}){{0,7}}"
+    return rf"{number}|{words}(?:(?:\+\+|\#)(?![A-Za-z_+#]))?|(?<![\w.])\.(?=[A-Za-z]){words}"
 
 
 _ASCII_TOKEN = re.compile(_words("[A-Za-z0-9]"))
@@ -63,21 +68,47 @@ _ACCENT = re.compile("[\u0300-\u036f]")
 _LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 
 
-def analyze(text: str, language: str) -> list[str]:
-    """The terms of ``text``, in order, repeats included; no term holds white space.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a text, repeats included; no term holds white space."""
+
+    row: list[str] = field(default_factory=list)  # as their words stand in the text, one after another
+    forms: list[tuple[str, ...]] = field(default_factory=list)  # what else its compounds are found by, each a row
+
+    def all(self) -> list[str]:
+        return [*self.row, *(term for form in self.forms for term in form)]
+
+
+def terms_of(text: str, language: str) -> Terms:
+    """The terms of ``text``.
 
     ``language``: ISO 639-1 code that chooses the stemmer of Latin (or the language's own) words. Where snowball has
     none, or the script is another, ASCII words are stemmed as English. Queries need the language the index was made
     with.
+
+    A word is one term of the row, whatever its capitals; words joined by ``_ . -`` are one each. Forms are a joined
+    compound as a whole, and the parts of a word that its capitals show: ``my.getUser`` gives the row my, getuser and
+    the forms my.getuser and get, user.
     """
+    terms = Terms()
     expand = _expander(language)
     if text.isascii():
-        return [term for word in _ASCII_TOKEN.findall(text) for term in expand(word)]
+        for word in _ASCII_TOKEN.findall(text):
+            row, forms = expand(word)
+            terms.row.extend(row)
+            terms.forms.extend(forms)
+        return terms
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    terms: list[str] = []
     for word, run in _TOKEN.findall(text):
-        terms.extend(expand(word) if word else _grams(run.replace("\n", "")))
+        row, forms = expand(word) if word else (_grams(run.replace("\n", "")), ())
+        terms.row.extend(row)
+        terms.forms.extend(forms)
     return terms
+
+
+def analyze(text: str, language: str) -> list[str]:
+    """All terms of ``text`` (see ``terms_of``): the row, then the forms."""
+    return terms_of(text, language).all()
 
 
 def analyzer_signature(name: str, language: str) -> str:
@@ -99,19 +130,25 @@ def _grams(run: str) -> list[str]:
 
 
 @lru_cache(maxsize=8)
-def _expander(language: str) -> Callable[[str], tuple[str, ...]]:
-    """The function from one word or compound to its terms, with a bounded memory: few words make up most text."""
+def _expander(language: str) -> Callable[[str], tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]:
+    """The function from a word or compound to its row and forms, with a bounded memory: few words make up most text."""
     stem = _stem(language)
 
-    def expand(word: str) -> tuple[str, ...]:
+    def expand(word: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
         if word[0].isdecimal() and word.replace(",", "").replace(".", "").isdecimal():
-            return (word.replace(",", ""),)
+            return (word.replace(",", ""),), ()
+        if word[-1] in "+#":
+            if len(word.rstrip("+#")) == 1:
+                return (_fold(word.lower()),), ()  # C++ and C# are not about the letter C
+            word = word.rstrip("+#")
         word = word.replace("\u2010", "-")
-        joined = _JOINT.split(word)
-        parts = [stem(part.lower()) for one in joined for part in _HUMP.split(one)]
-        if len(parts) == 1:
-            return (parts[0],)
-        return (_fold(word.lower()) if len(joined) > 1 else stem(word.lower()), *parts)
+        joined = [part for part in _JOINT.split(word) if part]
+        row = tuple(stem(part.lower()) for part in joined)
+        humps = [_HUMP.split(part) for part in joined]
+        forms = [tuple(stem(part.lower()) for part in parts) for parts in humps if len(parts) > 1]
+        if joined != [word]:
+            forms.append((_fold(word.lower()),))
+        return row, tuple(forms)
 
     return lru_cache(maxsize=65536)(expand)
 

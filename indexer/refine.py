@@ -25,7 +25,7 @@ def refine(
         chunks = _join(index, fused, wanted, recipe.collapse, trace)
     if recipe.reranker and chunks:
         with trace.timed("rerank"):
-            chunks = _rerank(index, query, chunks)
+            chunks = _rerank(index, query, chunks, recipe.reranker, trace)
     if recipe.threshold is not None:
         chunks = _above(chunks, recipe.threshold, trace)
     if recipe.diversity and chunks:
@@ -73,8 +73,13 @@ def _best(fused: Fused, name: str) -> Rank | None:
     return min(ranks, key=lambda rank: rank.rank, default=None)
 
 
-def _rerank(index: Index, query: str, chunks: list[ScoredChunk]) -> list[ScoredChunk]:
-    scores = embedder.for_index(index).rerank(query, [join(chunk.context, chunk.text) for chunk in chunks])
+def _rerank(index: Index, query: str, chunks: list[ScoredChunk], model: str, trace: Trace) -> list[ScoredChunk]:
+    texts = [join(chunk.context, chunk.text) for chunk in chunks]
+    scores, cut, trace.reranker = embedder.for_index(index).rerank(query, texts, model=model)
+    if cut:
+        trace.notes.append(
+            f"{cut} of {len(texts)} chunks were longer than the reranker reads; it read their beginning."
+        )
     order = np.argsort(-scores, kind="stable")
     return [
         replace(chunks[place], score=float(scores[place]), reranked=Rank(rank=rank, score=float(scores[place])))

@@ -44,12 +44,14 @@ def search(
     filters: Filters | None = None,
     syntax: bool = False,
     variants: Sequence[str] = (),
+    passages: Sequence[str] = (),
 ) -> Found:
     """The k chunks of a corpus that match a query best.
 
     ``mode`` overrides the recipe's. With ``syntax`` the query may hold operators (see query.py); else all of it is
-    words. ``variants`` are other wordings, searched too. Raises BadInput for an empty or too long query, operators that
-    make no sense, a bad k or mode; EmbedderUnavailable when the dense leg needs the service and it is down.
+    words. ``variants`` are other wordings, searched too; ``passages`` are made-up answers, for the dense leg alone.
+    Raises BadInput for an empty or too long query, operators that make no sense, a bad k or mode; EmbedderUnavailable
+    when the dense leg needs the service and it is down.
     """
     started = time.perf_counter()
     recipe = recipe or recipe_value(corpus.answer_recipe_id)
@@ -64,7 +66,8 @@ def search(
         trace.filters = scope.described(restrictions)
         trace.scope = {"documents": within.count, "chunks": within.chunks}
     wordings = [parsed, *(replace(parsed, text=variant, words=()) for variant in variants)]
-    found = _legs(index, wordings, max(recipe.candidates, k), recipe, within, trace)
+    imagined = [replace(parsed, text=passage, words=()) for passage in passages]
+    found = _legs(index, wordings, imagined, max(recipe.candidates, k), recipe, within, trace)
     with trace.timed("fuse"):
         fused = fuse(found, method=recipe.fusion, k=max(recipe.candidates, k), rrf_k=recipe.rrf_k)
     trace.fusion = f"{recipe.fusion}, " + ", ".join(f"{leg.name} {leg.weight:.2g}" for leg in found)
@@ -88,39 +91,49 @@ def _checked(query: str, k: int, mode: str) -> str:
 
 
 def _legs(
-    index: Index, wordings: Sequence[ParsedQuery], depth: int, recipe: AnswerRecipe, within: Scope | None, trace: Trace
+    index: Index,
+    wordings: Sequence[ParsedQuery],
+    imagined: Sequence[ParsedQuery],
+    depth: int,
+    recipe: AnswerRecipe,
+    within: Scope | None,
+    trace: Trace,
 ) -> list[Leg]:
-    """What each leg found for each wording, weighted so that all wordings together count as the recipe says."""
+    """What each leg found for each wording, weighted so that all of them together count as the recipe says."""
     share = {"dense": 1.0, "lexical": 0.0}.get(trace.mode, recipe.dense_weight)
-    strict = wordings[0].phrases or wordings[0].excluded
-    if trace.mode != "dense" or strict:
-        with trace.timed("follow"):
-            behind = follow.catch_up_for_search(index)
-        if behind:
-            trace.notes.append(f"The keyword index does not know the latest {behind} changed documents yet.")
-        trace.terms = follow.lexical(index).terms(wordings[0])
-    vectors = _embed(index, wordings, trace) if share > 0 else []
+    if share < 1 or wordings[0].phrases or wordings[0].excluded:
+        _follow(index, wordings[0], trace)
+    meant = [*wordings, *imagined] if share > 0 else []
+    vectors = _embed(index, [one.text for one in wordings], [one.text for one in imagined], trace) if meant else []
     words = partial(_lexical, index, wordings, depth, within)
     # Beside the embedding the lexical leg would take a core from it, beside PostgreSQL it costs no time. But a thread
     # of the pool must not talk to the database, as it does where a scope is no list: its connection would stay open.
     aside = share < 1 and (within is None or within.documents is not None)
     later = _pool.submit(words) if aside else None
-    pairs = zip(wordings, vectors, strict=True) if share > 0 else ()
-    found = [_dense(index, wording, vector, depth, recipe, within) for wording, vector in pairs]
-    if share < 1:
-        found += later.result() if later is not None else words()
-    for number, leg in enumerate(found):
-        place = number % len(wordings)
-        leg.name += f" {place + 1}" if place else ""
-    trace.legs = found
-    weights = {"dense": share / len(wordings), "lexical": (1 - share) / len(wordings)}
-    return [Leg(name=leg.name, hits=leg.hits, weight=weights[leg.name.split()[0]]) for leg in found]
+    dense = [_dense(index, one, vector, depth, recipe, within) for one, vector in zip(meant, vectors, strict=True)]
+    lexical = (later.result() if later is not None else words()) if share < 1 else []
+    trace.legs = [*dense, *lexical]
+    for legs_of_kind in (dense, lexical):
+        for number, leg in enumerate(legs_of_kind[1:], start=2):
+            leg.name += f" {number}"
+    return [
+        *(Leg(name=leg.name, hits=leg.hits, weight=share / len(dense)) for leg in dense),
+        *(Leg(name=leg.name, hits=leg.hits, weight=(1 - share) / len(lexical)) for leg in lexical),
+    ]
 
 
-def _embed(index: Index, wordings: Sequence[ParsedQuery], trace: Trace) -> np.ndarray:
+def _follow(index: Index, query: ParsedQuery, trace: Trace) -> None:
+    with trace.timed("follow"):
+        behind = follow.catch_up_for_search(index)
+    if behind:
+        trace.notes.append(f"The keyword index does not know the latest {behind} changed documents yet.")
+    trace.terms = follow.lexical(index).terms(query)
+
+
+def _embed(index: Index, queries: Sequence[str], passages: Sequence[str], trace: Trace) -> np.ndarray:
+    """Unit vectors, float32 [len(queries) + len(passages), dimensions]."""
     client = embedder.for_index(index)
-    texts = [wording.text for wording in wordings]
-    for text in texts:
+    for text in queries:
         tokens = len(client.tokenizer.offsets(text)) + client.tokenizer.special_tokens
         if tokens > client.tokenizer.max_tokens:
             # A pasted paragraph is still a question: the dense leg reads its beginning, the lexical leg all of it.
@@ -128,7 +141,8 @@ def _embed(index: Index, wordings: Sequence[ParsedQuery], trace: Trace) -> np.nd
                 f"The query has {tokens} tokens; the dense search read the first {client.tokenizer.max_tokens}."
             )
     with trace.timed("embed"):
-        return client.embed_queries(texts, truncate=True)
+        vectors = client.embed_queries(queries, truncate=True)
+        return np.concatenate([vectors, client.embed_documents(passages, truncate=True)]) if passages else vectors
 
 
 def _dense(

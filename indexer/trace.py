@@ -40,6 +40,7 @@ class Trace:
     scope: dict[str, int] | None = None  # documents and chunks that pass the filters; None without filters
     legs: list[LegTrace] = field(default_factory=list)
     fusion: str = ""  # method and weights
+    reranker: str = ""  # signature of the cross-encoder that put the best in order; "" for none
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # sentences for a person: what was cut, skipped or is behind
     seconds: dict[str, float] = field(default_factory=dict)  # per stage, and "total"

@@ -1,7 +1,7 @@
-"""One question's way: retrieve > prompt > generate > cite. Events come out as they happen, the answer last."""
+"""One question: condense > retrieve > prompt > generate > cite. Events come out as they happen, the answer last."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,10 +11,10 @@ from django.conf import settings
 
 from indexer import embedder
 from indexer.models import Corpus, Document, Index
-from indexer.search import search
 from inference import citations, prompts
 from inference.generators import registry
 from inference.generators.base import Generator
+from inference.retrieval import retrieve
 from ragplat.errors import BadInput, GeneratorUnavailable
 from ragplat.text import detect_language
 from ragplat.types import Answer, AnswerRecipe, Citation, Delta, Prompt, ScoredChunk
@@ -54,10 +54,13 @@ class Done:
 Event = Stage | Sources | Text | Done
 
 
-def answer(corpus: Corpus, question: str, recipe: AnswerRecipe | None = None) -> Iterator[Event]:
+def answer(
+    corpus: Corpus, question: str, recipe: AnswerRecipe | None = None, history: Sequence[tuple[str, str]] = ()
+) -> Iterator[Event]:
     """Answer a question from a corpus. The last event is Done.
 
-    Closing the iterator stops the work. Raises BadInput for an empty or too long question, EmbedderUnavailable,
+    ``history``: (question, answer) pairs of the conversation before it, oldest first; a follow-up is completed from
+    them. Closing the iterator stops the work. Raises BadInput for an empty or too long question, EmbedderUnavailable,
     GeneratorUnavailable when the model server fails before its first word; what fails later ends as an Answer whose
     finish reason is "error".
     """
@@ -67,14 +70,15 @@ def answer(corpus: Corpus, question: str, recipe: AnswerRecipe | None = None) ->
     trace: dict[str, Any] = {"recipe": asdict(recipe), "stages": []}
 
     yield Stage(name="searching")
+    generator = make_generator(recipe, index)
     with _timed(trace, "search"):
-        found = search(corpus, question, k=recipe.k, recipe=recipe)
+        complete = getattr(generator, "complete", None)  # of language models
+        question, found = retrieve(corpus, question, recipe, history, complete, trace)
     trace["search"] = asdict(found.trace)
     trace["chunks"] = [_ranks(chunk) for chunk in found.chunks]
 
     yield Stage(name="reading")
     with _timed(trace, "prompt"):
-        generator = make_generator(recipe, index)
         prompt = _prompt(question, found.chunks, recipe, index)
     trace |= {"prompt": prompt.version, "dropped": list(prompt.dropped), "generator": generator.name}
     yield Sources(chunks=prompt.chunks)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 16  # answers being made in this process
 LOST_AFTER = timedelta(minutes=5)  # an answer nobody is making any more, as after a restart
+REMEMBERED = 3  # questions before a follow-up that it may refer to
 SILENCE_SECONDS = 15.0  # after which a stream says that it is still waiting
 POLL_SECONDS = 0.5  # for an answer made by another process
 
@@ -121,11 +122,17 @@ def _ending(turn: Turn) -> dict[str, Any]:
     return {"type": "failed", "reason": turn.reason}
 
 
+def _history(turn: Turn) -> list[tuple[str, str]]:
+    """The questions before this one that were answered, with their answers, oldest first."""
+    before = turn.conversation.turns.filter(pk__lt=turn.pk, state=Turn.State.ANSWERED).order_by("-pk")
+    return list(before.values_list("question", "text")[:REMEMBERED])[::-1]
+
+
 def _work(turn: Turn, run: _Run) -> None:
     close_old_connections()
     try:
         corpus = turn.conversation.corpus
-        for event in answer(corpus, turn.question, turn.recipe.value()):
+        for event in answer(corpus, turn.question, turn.recipe.value(), _history(turn)):
             if isinstance(event, Done):
                 _keep(turn, event)
             run.add(_event(event, turn))

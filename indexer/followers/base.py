@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from indexer.query import ParsedQuery
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -45,7 +47,7 @@ class Follower(Protocol):
         """
 
     def search(
-        self, query: str | np.ndarray, k: int, documents: Collection[int] | None = None
+        self, query: str | ParsedQuery | np.ndarray, k: int, documents: Collection[int] | None = None
     ) -> list[tuple[int, float]]:
         """The best ``k`` of all entries, or of those of ``documents``, as (chunk id, score), best first.
 

@@ -3,6 +3,9 @@
 Terms come from our own analyzer; tantivy stores and scores them (k1 = 1.2, b = 0.75, as it has them). The manifest is
 replaced after tantivy's own atomic commit: a crash in between leaves the older watermark, and the same changes are
 applied once more. Until tantivy merges them away, replaced entries still count in the statistics behind the scores.
+
+An entry is one stream of terms: its row, then the other forms of its compounds, each behind a separator. The separator
+holds its place in the count of positions but is not indexed, so that no phrase runs across it.
 """
 
 import json
@@ -16,16 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.analyzer import ANALYZERS, analyzer_signature
+from indexer.analyzer import ANALYZERS, Terms, analyzer_signature
 from indexer.followers.base import DocumentEntries
 from indexer.followers.manifest import Unusable, locked, read_watermark, write_manifest
+from indexer.query import ParsedQuery
 from ragplat.errors import BadInput, Unavailable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder; another one is built again
+FORMAT = 2  # of the folder; another one is built again
 HEAP_BYTES = 50_000_000  # of tantivy's writer, held only while applying
+SEPARATOR = "|"  # no analyzer makes a term of it
 MAX_QUERY_TERMS = 1024  # different terms of one query; of more, the rarest are searched
+# A term of nearly every entry tells them apart by next to nothing, and is half the work of a search.
+COMMON = 0.8  # share of the entries
+MANY_ENTRIES = 10_000  # below, that work is no time at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +103,66 @@ class LexicalFollower:
                 writer.wait_merging_threads()
                 write_manifest(self._manifest, self._made_with, watermark)
 
-    def search(self, query: str, k: int, documents: Collection[int] | None = None) -> list[tuple[int, float]]:
+    def search(
+        self, query: str | ParsedQuery, k: int, documents: Collection[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """See ``Follower``. A plain string is words alone; phrases of a ParsedQuery must occur, excluded ones must not.
+
+        Its filters are the caller's: ``documents`` are those that pass them.
+        """
         if k < 1:
             raise BadInput(f"The number of results is at least 1, not {k}.")
-        terms = list(dict.fromkeys(self._analyze(query, self._language)))
+        terms = self.terms(query)
         if not terms or (documents is not None and not documents):
             return []
         view = self._current()
-        if len(terms) > MAX_QUERY_TERMS:
-            terms = _rarest(terms, view.searcher)
-        return _best(view.searcher, _any_of(terms, documents, view.index.schema), k)
+        conditions = self._conditions(query, view)
+        if documents is not None:
+            conditions.append(_within(view, "document_id", documents))
+        terms = _rarest(terms, view.searcher) if len(terms) > MAX_QUERY_TERMS else terms
+        telling = _telling(terms, view.searcher)
+        found = _best(view.searcher, _any_of(telling, conditions, view.index.schema), k)
+        if len(found) < k and len(telling) < len(terms):
+            found = _best(view.searcher, _any_of(terms, conditions, view.index.schema), k)
+        return found
+
+    def matching(self, query: ParsedQuery, chunk_ids: Collection[int]) -> set[int]:
+        """Those of ``chunk_ids`` that hold every phrase of ``query`` and nothing it excludes.
+
+        Chunks that are not in the index are left out, unless the query has no phrase and excludes nothing.
+        """
+        from tantivy import Query
+
+        view = self._current()
+        conditions = self._conditions(query, view)
+        if not conditions or not chunk_ids:
+            return set(chunk_ids)
+        found = Query.boolean_query([*conditions, _within(view, "chunk_id", chunk_ids)])
+        hits = view.searcher.search(found, len(chunk_ids), count=False).hits
+        return set(view.searcher.fast_field_values("chunk_id", [address for _, address in hits]))
+
+    def terms(self, query: str | ParsedQuery) -> list[str]:
+        """What is searched for, each term once."""
+        text = query if isinstance(query, str) else query.text
+        return list(dict.fromkeys(self._analyze(text, self._language).all()))
+
+    def _conditions(self, query: str | ParsedQuery, view: _View) -> list[tuple[Any, Any]]:
+        """What every hit must hold and must not hold."""
+        from tantivy import Occur
+
+        if isinstance(query, str):
+            return []
+        asked = [(Occur.Must, phrase) for phrase in query.phrases] + [(Occur.MustNot, one) for one in query.excluded]
+        rows = [(occur, self._analyze(phrase, self._language).row) for occur, phrase in asked]
+        return [(occur, _in_a_row(row, view.index.schema)) for occur, row in rows if row]
 
     def _replace(self, writer: Any, document: DocumentEntries) -> None:
         from tantivy import Document
 
         writer.delete_documents_by_term("document_id", document.document_id)
         for entry in document.entries:
-            terms = " ".join(self._analyze(entry.content, self._language))
-            writer.add_document(Document(chunk_id=entry.chunk_id, document_id=document.document_id, terms=terms))
+            stream = _stream(self._analyze(entry.content, self._language))
+            writer.add_document(Document(chunk_id=entry.chunk_id, document_id=document.document_id, terms=stream))
 
     def _current(self) -> _View:
         """The index as any process last left it. Costs reading one small file where nothing changed."""
@@ -161,7 +211,7 @@ class LexicalFollower:
         with self._disk_errors():
             self._tantivy.mkdir(parents=True)
             fields = tantivy.SchemaBuilder()
-            fields.add_integer_field("chunk_id", fast=True)
+            fields.add_integer_field("chunk_id", fast=True, indexed=True)
             fields.add_integer_field("document_id", indexed=True)
             fields.add_text_field("terms", tokenizer_name="terms", index_option="position")
             tantivy.Index(fields.build(), str(self._tantivy))
@@ -180,22 +230,47 @@ class LexicalFollower:
             ) from error
 
 
+def _stream(terms: Terms) -> str:
+    """The terms as tantivy takes them: joined by spaces, which the analyzer leaves out of terms."""
+    return f" {SEPARATOR} ".join(" ".join(row) for row in (terms.row, *terms.forms))
+
+
 def _joined_terms() -> Any:
-    """Takes the terms as they are: the analyzer leaves no white space in them."""
+    """Splits a stream at its spaces, and drops the separators after counting them."""
     import tantivy
 
-    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+    separators = tantivy.Filter.custom_stopword([SEPARATOR])
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(separators).build()
 
 
-def _any_of(terms: list[str], documents: Collection[int] | None, schema: Any) -> Any:
-    """The query for entries with at least one of ``terms``, in ``documents`` if given; those add nothing to scores."""
+def _any_of(terms: list[str], conditions: list[tuple[Any, Any]], schema: Any) -> Any:
+    """The query for entries with at least one of ``terms`` that fulfil the conditions."""
     from tantivy import Occur, Query
 
     query = Query.boolean_query([(Occur.Should, Query.term_query(schema, "terms", term)) for term in terms])
-    if documents is None:
-        return query
-    within = Query.const_score_query(Query.term_set_query(schema, "document_id", list(documents)), 0.0)
-    return Query.boolean_query([(Occur.Must, query), (Occur.Must, within)])
+    return Query.boolean_query([(Occur.Must, query), *conditions]) if conditions else query
+
+
+def _in_a_row(row: list[str], schema: Any) -> Any:
+    from tantivy import Query
+
+    return Query.phrase_query(schema, "terms", row) if len(row) > 1 else Query.term_query(schema, "terms", row[0])
+
+
+def _within(view: _View, field: str, ids: Collection[int]) -> tuple[Any, Any]:
+    """The condition that ``field`` holds one of ``ids``; adds nothing to scores."""
+    from tantivy import Occur, Query
+
+    return Occur.Must, Query.const_score_query(Query.term_set_query(view.index.schema, field, list(ids)), 0.0)
+
+
+def _telling(terms: list[str], searcher: Any) -> list[str]:
+    """Without the terms of nearly every entry, where the index is large and others are left."""
+    limit = COMMON * searcher.num_docs
+    if len(terms) == 1 or searcher.num_docs < MANY_ENTRIES:
+        return terms
+    frequency = {term: searcher.doc_freq("terms", term) for term in terms}
+    return [term for term in terms if 0 < frequency[term] <= limit] or terms
 
 
 def _rarest(terms: list[str], searcher: Any) -> list[str]:
