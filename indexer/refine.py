@@ -37,7 +37,7 @@ def refine(
     chunks = chunks[:k]
     if recipe.expand != "none" and chunks:
         with trace.timed("expand"):
-            chunks = _expand(index, chunks, recipe.expand, trace)
+            chunks = _expand(index, chunks, recipe, trace)
     return tuple(replace(chunk, rank=rank) for rank, chunk in enumerate(chunks, start=1))
 
 
@@ -96,14 +96,14 @@ def _above(chunks: list[ScoredChunk], threshold: float, trace: Trace) -> list[Sc
     return [chunk for chunk in chunks if chunk.score >= threshold]
 
 
-def _expand(index: Index, chunks: list[ScoredChunk], how: str, trace: Trace) -> list[ScoredChunk]:
+def _expand(index: Index, chunks: list[ScoredChunk], recipe: AnswerRecipe, trace: Trace) -> list[ScoredChunk]:
     """Chunks with their surroundings: still `document.text[start:end]`, and still cited as that."""
     places = [(chunk.document_id, chunk.ordinal) for chunk in chunks]
-    if how == "neighbours":
+    if recipe.expand == "neighbours":
         widened = steps.neighbours(chunks, map(steps.Row._make, store.around(index, places, 1)))
     else:
         rows = map(steps.Row._make, store.around(index, places, SECTION_REACH))
-        widened = steps.section(chunks, rows, SECTION_TOKENS)
+        widened = steps.section(chunks, rows, min(SECTION_TOKENS, recipe.context_tokens))
     texts = store.stretches([(one.chunk.document_id, one.start, one.end) for one in widened])
     for one in widened:
         reason = f"It lies in the surroundings of {one.chunk.chunk_id}."
@@ -115,8 +115,9 @@ def _expand(index: Index, chunks: list[ScoredChunk], how: str, trace: Trace) -> 
             end=one.end,
             context=one.context,
             text=text,
+            page=page,
             matched=(one.chunk.start, one.chunk.end),
         )
-        for one, text in zip(widened, texts, strict=True)
+        for one, (text, page) in zip(widened, texts, strict=True)
         if text is not None
     ]

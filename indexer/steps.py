@@ -31,12 +31,16 @@ class Dropped(NamedTuple):
     overlap: float  # of their words, 0..1
 
 
+_NUMBER = re.compile(r"\d+")
+
+
 def collapse(chunks: Sequence[ScoredChunk], overlap: float) -> tuple[list[ScoredChunk], list[Dropped]]:
     """``chunks`` without near-duplicates of better ones, and what was dropped.
 
     Near-duplicates share at least ``overlap`` (over 0, at most 1) of their shingles, the Jaccard coefficient of runs of
-    three words, or of three characters where a script has no spaces (Broder 1997). Stretches of one document that
-    overlap are no duplicates: the chunker repeats a sentence or two on purpose. Raises BadInput for another overlap.
+    three words, or of three characters where a script has no spaces (Broder 1997), and all of their numbers: two
+    versions of a rule that differ in a limit are not the same. Stretches of one document that overlap are no
+    duplicates: the chunker repeats a sentence or two on purpose. Raises BadInput for another overlap.
     """
     if not 0 < overlap <= 1:
         raise BadInput(f"collapse is {overlap}. Allowed: a share over 0 and up to 1, or none to keep everything.")
@@ -61,7 +65,7 @@ def _compared(
 ) -> Iterable[Dropped]:
     for other, theirs in others:
         same_place = other.document_id == chunk.document_id and other.start < chunk.end and chunk.start < other.end
-        if not same_place:
+        if not same_place and sorted(_NUMBER.findall(chunk.text)) == sorted(_NUMBER.findall(other.text)):
             shared = len(shingles & theirs)
             yield Dropped(chunk.chunk_id, other.chunk_id, shared / (len(shingles) + len(theirs) - shared))
 
@@ -100,7 +104,7 @@ def diversify(chunks: Sequence[ScoredChunk], vectors: np.ndarray, diversity: flo
     nearest = np.zeros(len(chunks))  # cosine with the most similar chunk chosen so far
     chosen: list[int] = []
     while len(chosen) < min(k, len(chunks)):
-        value = (1 - diversity) * relevance - diversity * nearest
+        value = np.round((1 - diversity) * relevance - diversity * nearest, 9)  # equal up to the last bits is equal
         value[chosen] = -np.inf
         best = int(np.argmax(value))
         nearest = np.maximum(nearest, cosines[best]) if chosen else cosines[best]

@@ -99,7 +99,9 @@ WHERE c.enabled ORDER BY c.document_id, c.ordinal
 """
 
 STRETCHES = """
-SELECT substring(d.text FROM part.start + 1 FOR part.stop - part.start)
+SELECT substring(d.text FROM part.start + 1 FOR part.stop - part.start),
+       (SELECT (page->>0)::int FROM jsonb_array_elements(d.pages) AS page
+        WHERE (page->>1)::int <= part.start AND part.start < (page->>2)::int LIMIT 1)
 FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS part(document_id, start, stop, place)
 LEFT JOIN indexer_document d ON d.id = part.document_id ORDER BY part.place
 """
@@ -279,9 +281,12 @@ def around(index: Index, places: Sequence[tuple[int, int]], reach: int) -> list[
     return _rows(AROUND, [documents, ordinals, index.pk, reach, reach])
 
 
-def stretches(parts: Sequence[tuple[int, int, int]]) -> list[str | None]:
-    """The texts of documents between two offsets, for (document id, start, end) each; None for one that is gone."""
-    return [row[0] for row in _rows(STRETCHES, [list(column) for column in zip(*parts, strict=True)])]
+def stretches(parts: Sequence[tuple[int, int, int]]) -> list[tuple[str | None, int | None]]:
+    """The text between two offsets, and the page it begins on, for (document id, start, end) each.
+
+    (None, None) for a document that is gone.
+    """
+    return _rows(STRETCHES, [list(column) for column in zip(*parts, strict=True)])
 
 
 def sample_vectors(index: Index, shares: Sequence[float]) -> list[np.ndarray]:

@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 class EmbeddingProcess:
     """A service process on a socket of its own; ``url`` is its address. Use it as a context manager."""
 
-    def __init__(self, model: str = "all-MiniLM-L6-v2", path: Path | None = None):
+    def __init__(self, model: str = "all-MiniLM-L6-v2", path: Path | None = None, reranker: str = ""):
         self.model = model
+        self.reranker = reranker
         # pytest's own temporary folders are too deep for a unix socket.
         self._folder = tempfile.TemporaryDirectory(prefix="ragplat-embed-")
         self.path = path or Path(self._folder.name) / "embed.sock"
@@ -28,6 +29,7 @@ class EmbeddingProcess:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start (again) on the same socket."""
         command = (sys.executable, "-m", "indexer.embedding.service", "--uds", self.path, "--model", self.model)
+        command += ("--reranker", self.reranker)
         self.process = subprocess.Popen([*command, "--threads", "1", *arguments], cwd=ROOT)
         return self.process
 

@@ -1,26 +1,34 @@
-"""The way to the embedding service: texts in, unit vectors out."""
+"""The way to the embedding service: texts in, unit vectors or reranking scores out."""
 
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 
 from indexer.embedding import wire
 from indexer.embedding.models import BUILT_IN
-from indexer.embedding.tokenizer import ModelTokenizer
+from indexer.embedding.tokenizer import ModelTokenizer, check_texts
 from ragplat.errors import BadInput, BadSetting, EmbedderUnavailable
 
 REQUEST_TOKENS = 8192  # of one bulk request: some 3 s of a CPU core, so that other jobs get their turn
-PATIENCE = {"query": 10.0, "bulk": 120.0}  # seconds until a lane gives up: a person waits for a query
+PATIENCE = {"query": 10.0, "rerank": 30.0, "bulk": 120.0}  # seconds until one gives up: a person waits for a query
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between tries, doubling
 CURE = "Start it with `make up` or `python -m indexer.embedding.service`; `manage.py doctor` says what is wrong."
 
 
 class WrongEmbedder(EmbedderUnavailable):
     """The embedding service runs another model than the index was made with."""
+
+
+class Reranked(NamedTuple):
+    """How well texts answer a query, and what said so."""
+
+    scores: np.ndarray  # float32 [texts], higher is better; 0..1 or logits, as the model's files say
+    cut: int  # texts whose end was not read, being over the model's limit
+    fingerprint: str  # of the reranker; scores of another one are on another scale
 
 
 class EmbeddingClient:
@@ -53,9 +61,27 @@ class EmbeddingClient:
         """Like embed_documents, with the model's prompt for queries, ahead of all bulk work, and 10 s of patience."""
         return self._embed(texts, "query", "query", truncate)
 
+    def rerank(self, query: str, texts: Sequence[str], *, model: str = "") -> Reranked:
+        """How well each of ``texts`` answers ``query``, by the service's cross-encoder, in the order of ``texts``.
+
+        ``model`` is the one wanted, by name or folder; "" takes whichever the service runs. The service's embedding
+        model does not matter. Raises BadInput when it runs no reranker or another one, for an empty query, and for more
+        text than wire.MAX_RERANK_TOKENS; EmbedderUnavailable when it stays away or busy for half a minute.
+        """
+        check_texts([query, *texts])
+        if not texts:
+            return Reranked(np.empty(0, dtype=np.float32), 0, "")
+        body = {"query": query, "texts": list(texts), "model": model}
+        response = self._send("POST", "/rerank", "rerank", json=body)
+        scores = np.empty(len(texts), dtype=np.float32)
+        for one in response.json():
+            scores[one["index"]] = one["score"]
+        return Reranked(scores, int(response.headers[wire.CUT_HEADER]), response.headers[wire.FINGERPRINT_HEADER])
+
     def info(self) -> dict[str, Any]:
         """What the service says about itself: model, revision, backend, precision, dimensions, max_tokens,
-        vocabulary, tokenizer, fingerprint. Asked anew each time. Raises as embed_queries does."""
+        vocabulary, tokenizer, fingerprint, reranker (None, or what it is). Asked anew each time. Raises as
+        embed_queries does."""
         return self._ask("query")
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:

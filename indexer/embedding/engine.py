@@ -1,25 +1,28 @@
-"""Batches texts for a backend: ordered by length, cut by a token budget, urgent ones first."""
+"""Batches texts for the backends: ordered by length, cut by a token budget, urgent ones first."""
 
 import itertools
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from indexer.embedding.backends.base import Embedder
-from indexer.embedding.wire import LANES
+from indexer.embedding.backends.base import Embedder, Pair, Reranker
 from ragplat.errors import EmbedderUnavailable
 
 # Padded tokens of one pass: larger ones are no faster on a CPU, and a query waits for the one that is running.
 BATCH_TOKENS = 512
 QUEUE_TOKENS = 65_536  # about 20 s of work on one CPU core
 BULK_SHARE = 0.8  # of the queue: the rest is kept for queries
+RERANK_TOKENS = 65_536  # of pairs, in a queue of their own: reranking and embedding never shut each other out
+PRIORITIES = ("query", "rerank", "bulk")  # most urgent first; a query is short, and people wait for both
 
 
 class Overloaded(EmbedderUnavailable):
@@ -50,9 +53,11 @@ def batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
 class _Job:
     """One request: its texts, its result so far, and how many texts are still to do."""
 
-    ids: Sequence[np.ndarray]
+    texts: Sequence[Sized]  # whose length is counted in tokens
+    compute: Callable[[list], np.ndarray]  # a backend's verb, for some of the texts
     result: np.ndarray
     remaining: int
+    queue: str  # whose tokens they count as
     future: Future
 
 
@@ -67,28 +72,39 @@ class _Batch:
 
 
 class Engine:
-    """Runs a backend on one thread of its own. Queries overtake bulk work at the next batch.
+    """Runs an embedder, and a reranker if there is one, on one thread of its own.
 
-    ``load`` makes the backend, and is called on that thread: OpenMP keeps a pool for each thread that computes, and a
-    second pool, of the thread that loaded, makes short inputs 1.4 times as slow. What it raises is raised here.
-    The queue is bounded in tokens, of which bulk work may take 80 %. An empty queue takes any request.
+    Queries overtake reranking, and both overtake bulk work, at the next batch.
+    ``load`` and ``load_reranker`` make the backends, and are called on that thread: OpenMP keeps a pool for each thread
+    that computes, and a second pool, of the thread that loaded, makes short inputs 1.4 times as slow. What they raise
+    is raised here.
+    The queue is bounded in tokens, of which bulk work may take 80 %; reranking has ``rerank_tokens`` of its own. An
+    empty queue takes any request.
     """
 
     def __init__(
-        self, load: Callable[[], Embedder], *, batch_tokens: int = BATCH_TOKENS, queue_tokens: int = QUEUE_TOKENS
+        self,
+        load: Callable[[], Embedder],
+        load_reranker: Callable[[], Reranker | None] = lambda: None,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        queue_tokens: int = QUEUE_TOKENS,
+        rerank_tokens: int = RERANK_TOKENS,
     ):
         self._batch_tokens = batch_tokens
-        self._limits = (queue_tokens, int(queue_tokens * BULK_SHARE))
+        self._limits = {"query": queue_tokens, "rerank": rerank_tokens, "bulk": int(queue_tokens * BULK_SHARE)}
         self._queue: queue.PriorityQueue[_Batch] = queue.PriorityQueue()
         self._arrivals = itertools.count()
         self._lock = threading.Lock()  # guards the two below
-        self._queued_tokens = 0
+        self._queued_tokens: Counter[str] = Counter()  # by queue: "embed", "rerank"
         self._closed = False
         self._tokens_per_second = 1000.0  # a running mean, for Retry-After
-        loaded: Future[Embedder] = Future()
-        self._thread = threading.Thread(target=self._run, args=(load, loaded), name="embedding-engine", daemon=True)
+        loaded: Future[tuple[Embedder, Reranker | None]] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(lambda: (load(), load_reranker()), loaded), name="embedding-engine", daemon=True
+        )
         self._thread.start()
-        self.embedder = loaded.result()
+        self.embedder, self.reranker = loaded.result()
 
     @property
     def alive(self) -> bool:
@@ -100,52 +116,63 @@ class Engine:
         ``lane`` is "query" or "bulk". Cancelling the future drops what is not yet computed.
         Raises Overloaded when the queue is full, EmbedderUnavailable when the engine is closed.
         """
-        priority = LANES.index(lane)
-        lengths = [len(text) for text in ids]
         result = np.empty((len(ids), self.embedder.dimensions), dtype=np.float32)
-        job = _Job(ids=ids, result=result, remaining=len(ids), future=Future())
-        if not ids:
+        return self._enqueue(ids, self.embedder.embed, result, lane, "embed")
+
+    def rerank(self, pairs: Sequence[Pair]) -> "Future[np.ndarray]":
+        """Queue pairs of a query and a text; the future gives their scores, float32 [len(pairs)], in order.
+
+        Otherwise like ``submit``. Only for an engine with a reranker.
+        """
+        result = np.empty(len(pairs), dtype=np.float32)
+        return self._enqueue(pairs, self.reranker.score, result, "rerank", "rerank")
+
+    def _enqueue(self, texts: Sequence[Sized], compute: Callable, result: np.ndarray, lane: str, queue: str) -> Future:
+        job = _Job(texts=texts, compute=compute, result=result, remaining=len(texts), queue=queue, future=Future())
+        if not texts:
             job.future.set_result(result)
             return job.future
+        lengths = [len(text) for text in texts]
         with self._lock:
-            self._admit(sum(lengths), priority)
+            self._admit(sum(lengths), lane, queue)
             for rows in batches(lengths, self._batch_tokens):
-                self._queue.put(_Batch(priority, next(self._arrivals), job, rows))
+                self._queue.put(_Batch(PRIORITIES.index(lane), next(self._arrivals), job, rows))
         return job.future
 
     def close(self) -> None:
         """Finish what is queued, then stop. Later requests raise EmbedderUnavailable."""
         with self._lock:
             self._closed = True
-            self._queue.put(_Batch(len(LANES), next(self._arrivals), None))
+            self._queue.put(_Batch(len(PRIORITIES), next(self._arrivals), None))
         self._thread.join()
 
-    def _admit(self, tokens: int, priority: int) -> None:
+    def _admit(self, tokens: int, lane: str, queue: str) -> None:
         if self._closed:
             raise EmbedderUnavailable("The embedding service is stopping.")
-        if self._queued_tokens and self._queued_tokens + tokens > self._limits[priority]:
-            raise Overloaded(min(30, math.ceil(self._queued_tokens / self._tokens_per_second)))
-        self._queued_tokens += tokens
+        queued = self._queued_tokens[queue]
+        if queued and queued + tokens > self._limits[lane]:
+            raise Overloaded(min(30, math.ceil(queued / self._tokens_per_second)))
+        self._queued_tokens[queue] += tokens
 
-    def _run(self, load: Callable[[], Embedder], loaded: "Future[Embedder]") -> None:
+    def _run(self, load: Callable[[], Any], loaded: Future) -> None:
         try:
             loaded.set_result(load())
         except BaseException as error:  # raised again where the engine is made
             loaded.set_exception(error)
             return
         while (batch := self._queue.get()).job is not None:
-            texts = [batch.job.ids[row] for row in batch.rows]
+            texts = [batch.job.texts[row] for row in batch.rows]
             if not batch.job.future.done():
                 self._compute(batch.job, batch.rows, texts)
             with self._lock:
-                self._queued_tokens -= sum(len(text) for text in texts)
+                self._queued_tokens[batch.job.queue] -= sum(len(text) for text in texts)
 
-    def _compute(self, job: _Job, rows: np.ndarray, texts: list[np.ndarray]) -> None:
+    def _compute(self, job: _Job, rows: np.ndarray, texts: list) -> None:
         started = time.perf_counter()
         # The future may be cancelled at any moment, by a caller that went away.
         with suppress(InvalidStateError):
             try:
-                job.result[rows] = self.embedder.embed(texts)
+                job.result[rows] = job.compute(texts)
             except Exception as error:  # handed to the caller: the engine must outlive any batch
                 job.future.set_exception(error)
                 return

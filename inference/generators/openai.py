@@ -1,11 +1,12 @@
 """Answers from a language model behind any OpenAI-compatible server, such as vLLM."""
 
 import logging
+import math
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 RETRIES = 1  # of a request the server did not take: connection refused, 429, 5xx
+COMPLETE_SECONDS = 20.0  # for a whole short reply: a person waits for it before anything is found
 _TICK = 0.05  # seconds between two looks at the deadline
 
 
@@ -75,13 +77,30 @@ class OpenAIGenerator:
 
     def generate(self, prompt: Prompt) -> Iterator[Delta]:
         """See Generator. Errors raised name the server and the model."""
-        reply = _Reply(REFUSALS[prompt.language])
+        return self._stream(prompt.messages, REFUSALS[prompt.language])
+
+    def complete(self, messages: Sequence[Mapping[str, str]], seconds: float = COMPLETE_SECONDS) -> str:
+        """The model's whole reply to ``messages`` (role and content). Asked once: whoever asks can do without it.
+
+        Raises GeneratorUnavailable when it is not complete within ``seconds``, is empty, cut short or broken off.
+        """
+        *_, last = deltas = list(self._stream(messages, "", within=seconds))
+        if last.finish_reason not in ("stop", "no_answer"):
+            problem = f"The language model's reply is longer than {self.max_tokens} tokens; raise max_answer_tokens."
+            raise GeneratorUnavailable(last.error or problem)
+        return "".join(delta.text for delta in deltas)
+
+    def _stream(
+        self, messages: Sequence[Mapping[str, str]], refusal: str, within: float | None = None
+    ) -> Iterator[Delta]:
+        reply = _Reply(refusal)
         watch = None
+        deadline = math.inf if within is None else time.monotonic() + within
+        seconds = within or self.first_token_seconds
         try:
-            with self._client() as client, self._open(client, prompt) as stream:
+            with self._client(within) as client, self._open(client, messages) as stream:
                 watch = _Watchdog(stream.response)
-                seconds = self.first_token_seconds
-                while (chunk := watch.next(stream, seconds)) is not None:
+                while (chunk := watch.next(stream, min(seconds, deadline - time.monotonic()))) is not None:
                     if text := reply.add(chunk):
                         yield Delta(text=text)
                     seconds = self.token_seconds if reply.begun else seconds
@@ -89,7 +108,8 @@ class OpenAIGenerator:
             raise
         except Exception as error:  # the client lets through whatever a broken stream made it stumble over
             late = (watch is not None and watch.expired) or type(error).__name__ == "APITimeoutError"
-            reply.error = f"sent nothing for {seconds:g} s" if late else _reason(error)
+            waited = f"was not done after {within:g} s" if within else f"sent nothing for {seconds:g} s"
+            reply.error = waited if late else _reason(error)
         finally:
             if watch:
                 watch.stop()
@@ -106,25 +126,26 @@ class OpenAIGenerator:
         log.warning("answer broken off: %s", message)
         return reply.end(message)
 
-    def _client(self) -> Any:
+    def _client(self, within: float | None = None) -> Any:
         """A client of its own for each answer: closed with it, it leaves no connection behind."""
         from openai import OpenAI, Timeout
 
+        longest = within or max(self.first_token_seconds, self.token_seconds)
         return OpenAI(
             base_url=self.base_url,
             api_key=self._api_key or "none",
-            max_retries=RETRIES,
-            timeout=Timeout(max(self.first_token_seconds, self.token_seconds), connect=CONNECT_SECONDS),
+            max_retries=RETRIES if within is None else 0,
+            timeout=Timeout(longest, connect=min(longest, CONNECT_SECONDS)),
         )
 
-    def _open(self, client: Any, prompt: Prompt) -> Any:
+    def _open(self, client: Any, messages: Sequence[Mapping[str, str]]) -> Any:
         from openai import OpenAIError
 
         model = self.model
         try:
             return client.chat.completions.create(
                 model=model,
-                messages=[dict(message) for message in prompt.messages],
+                messages=[dict(message) for message in messages],
                 temperature=self.temperature,
                 max_tokens=self.max_tokens,
                 stream=True,
@@ -139,7 +160,7 @@ class OpenAIGenerator:
         model = f' (model "{self._model}")' if self._model else ""
         where = f"The language model server at {self.base_url}{model}"
         if isinstance(error, APITimeoutError):
-            return GeneratorUnavailable(f"{where} did not answer within {self.first_token_seconds:g} s.")
+            return GeneratorUnavailable(f"{where} did not answer in time.")
         if isinstance(error, APIConnectionError):
             return GeneratorUnavailable(f"{where} cannot be reached. Start it, or correct its URL in the settings.")
         if isinstance(error, APIStatusError):

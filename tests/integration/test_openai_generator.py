@@ -210,3 +210,36 @@ def test_the_only_model_is_taken():
 def test_several_models_are_listed(models, words):
     with ScriptedServer(models=models) as server, pytest.raises(GeneratorUnavailable, match=words):
         run(server, model="")
+
+
+# A whole reply
+
+
+def test_a_whole_reply():
+    with ScriptedServer([said("How do "), said("I?", "stop"), used(3, 4), DONE]) as server:
+        assert generator(server).complete([{"role": "user", "content": "x"}]) == "How do I?"
+    assert server.requests[0]["messages"] == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ([], "without finishing"),
+        ([said(" ", "stop"), DONE], "empty answer"),
+        ([said("cut", "length"), DONE], "longer than 512 tokens"),
+        ([said("half"), None], "broke off"),
+    ],
+)
+def test_a_reply_that_is_not_whole_is_none(script, words):
+    with ScriptedServer(script) as server, pytest.raises(GeneratorUnavailable, match=words):
+        generator(server).complete([{"role": "user", "content": "x"}])
+
+
+@pytest.mark.parametrize("script", [[3.0], [said("word "), 0.1] * 30, [": ping\n\n", 0.1] * 30])
+def test_a_reply_has_one_deadline_for_all_of_it(script):
+    with ScriptedServer(script) as server:
+        started = time.monotonic()
+        with pytest.raises(GeneratorUnavailable, match=r"not done after 0\.4 s"):
+            generator(server).complete([{"role": "user", "content": "x"}], seconds=0.4)
+        assert time.monotonic() - started < 1.5
+        assert len(server.requests) == 1

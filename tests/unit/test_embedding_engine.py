@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.embedding.backends.base import Pair
 from indexer.embedding.engine import Engine, Overloaded, batches
 from ragplat.errors import EmbedderUnavailable
 
@@ -30,6 +31,20 @@ class Recorder:
         return np.asarray([[text[0]] for text in batch], dtype=np.float32)
 
 
+class Reranker:
+    """Gives each pair its first id as score, into the same record."""
+
+    def __init__(self, recorder: Recorder):
+        self.recorder = recorder
+
+    def score(self, batch):
+        return self.recorder.embed([pair.ids for pair in batch])[:, 0]
+
+
+def pairs(*lengths: int, first: int = 0) -> list[Pair]:
+    return [Pair(ids, np.zeros_like(ids)) for ids in texts(*lengths, first=first)]
+
+
 def texts(*lengths: int, first: int = 0) -> list[np.ndarray]:
     return [np.full(length, first + number, dtype=np.int32) for number, length in enumerate(lengths)]
 
@@ -38,7 +53,7 @@ def texts(*lengths: int, first: int = 0) -> list[np.ndarray]:
 def held():
     """An engine of batches of 10 tokens and a queue of 100 whose first batch, (999,), is held back."""
     recorder = Recorder(held=True)
-    engine = Engine(lambda: recorder, batch_tokens=10, queue_tokens=100)
+    engine = Engine(lambda: recorder, lambda: Reranker(recorder), batch_tokens=10, queue_tokens=100, rerank_tokens=30)
     engine.submit(texts(10, first=999))
     assert recorder.started.acquire(timeout=10)
     yield engine, recorder
@@ -76,6 +91,30 @@ def test_queries_overtake_bulk_work_at_the_next_batch(held):
     assert recorder.seen == [[999], [7], [100], [101], [102]]
 
 
+def test_reranking_comes_between_queries_and_bulk_work(held):
+    engine, recorder = held
+    bulk = engine.submit(texts(10, first=100))
+    scores = engine.rerank(pairs(10, 5, 5, first=200))
+    query = engine.submit(texts(5, first=7), "query")
+    recorder.go.set()
+    assert bulk.result(10).tolist() == [[100]]
+    assert query.done()
+    assert scores.result(0).tolist() == [200, 201, 202]
+    assert scores.result(0).dtype == np.float32
+    assert recorder.seen == [[999], [7], [201, 202], [200], [100]]
+
+
+def test_reranking_and_embedding_do_not_shut_each_other_out(held):
+    engine, _ = held
+    engine.submit(texts(70))
+    with pytest.raises(Overloaded):
+        engine.submit(texts(1))
+    engine.rerank(pairs(30))
+    with pytest.raises(Overloaded):
+        engine.rerank(pairs(1))
+    engine.submit(texts(20), "query")
+
+
 def test_bulk_work_may_fill_four_fifths_of_the_queue(held):
     engine, _ = held  # holds 10 tokens
     engine.submit(texts(10, 60))
@@ -92,7 +131,7 @@ def test_tokens_leave_the_queue_when_done():
     for _ in range(10):
         engine.submit(texts(10, 10, 10)).result(10)
     engine.close()
-    assert engine._queued_tokens == 0
+    assert engine._queued_tokens["embed"] == 0
 
 
 def test_an_empty_queue_takes_a_request_of_any_size():
@@ -119,7 +158,7 @@ def test_a_failing_batch_fails_its_own_request_only():
     assert engine.submit(texts(3, first=5)).result(10).tolist() == [[5]]
     assert engine.alive
     engine.close()
-    assert engine._queued_tokens == 0
+    assert engine._queued_tokens["embed"] == 0
 
 
 def test_closing_finishes_what_is_queued(held):

@@ -10,7 +10,7 @@ from indexer.steps import Row
 from ragplat.errors import BadInput
 from ragplat.types import ScoredChunk
 
-WORDS = [f"word{number}" for number in range(400)]
+WORDS = [a + b + c for a in "bcdfghkl" for b in "aeiou" for c in "lmnprstvwz"]
 
 
 def chunk(i: int, text: str = "", document: int = 1, start: int = 0, score: float | None = None, **more) -> ScoredChunk:
@@ -47,6 +47,13 @@ def test_the_overlap_is_the_jaccard_coefficient_of_runs_of_three_words():
     kept, dropped = steps.collapse(apart("a b c d e", "A  b c\nd x"), 0.5)
     assert (ids(kept), dropped) == ([1], [(2, 1, 0.5)])
     assert steps.collapse(apart("a b c d e", "a b c d x"), 0.51)[1] == []
+
+
+def test_what_differs_in_a_number_is_not_the_same():
+    text = " ".join(WORDS[:100])
+    old, new = f"{text} Claims are open for 30 days.", f"{text} Claims are open for 90 days."
+    assert ids(steps.collapse(apart(old, new), 0.9)[0]) == [1, 2]
+    assert ids(steps.collapse(apart(old, old.upper()), 0.9)[0]) == [1]
 
 
 def test_chinese_is_compared_by_characters():

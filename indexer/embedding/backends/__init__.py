@@ -1,4 +1,4 @@
-"""The embedding backends by name."""
+"""The backends by name."""
 
 from ragplat.registry import Registry
 
@@ -7,5 +7,12 @@ BACKENDS = Registry(
     {
         "torch-cpu": "indexer.embedding.backends.torch_cpu:TorchCPU",
         "hashing": "indexer.embedding.backends.hashing:Hashing",
+    },
+)
+RERANKERS = Registry(
+    "reranking backend",
+    {
+        "torch-cpu": "indexer.embedding.backends.cross_encoder:CrossEncoderCPU",
+        "overlap": "indexer.embedding.backends.overlap:Overlap",
     },
 )
