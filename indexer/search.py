@@ -100,7 +100,7 @@ def _legs(
     trace: Trace,
 ) -> list[Leg]:
     """What each leg found for each wording, weighted so that all of them together count as the recipe says."""
-    share = {"dense": 1.0, "lexical": 0.0}.get(trace.mode, recipe.dense_weight)
+    share = _dense_share(index, wordings[0].text, recipe, trace)
     if share < 1 or wordings[0].phrases or wordings[0].excluded:
         _follow(index, wordings[0], trace)
     meant = [*wordings, *imagined] if share > 0 else []
@@ -120,6 +120,16 @@ def _legs(
         *(Leg(name=leg.name, hits=leg.hits, weight=share / len(dense)) for leg in dense),
         *(Leg(name=leg.name, hits=leg.hits, weight=(1 - share) / len(lexical)) for leg in lexical),
     ]
+
+
+def _dense_share(index: Index, text: str, recipe: AnswerRecipe, trace: Trace) -> float:
+    """The weight of the dense leg: in a hybrid search, as much of the recipe's as the model knows of the query."""
+    if trace.mode != "hybrid":
+        return 1.0 if trace.mode == "dense" else 0.0
+    known = embedder.for_index(index).tokenizer.known_share(text)
+    if known < 1:
+        trace.notes.append(f"The model knows {known:.0%} of the query's tokens: its weight is scaled by that.")
+    return recipe.dense_weight * known
 
 
 def _follow(index: Index, query: ParsedQuery, trace: Trace) -> None:

@@ -26,6 +26,9 @@ class ModelTokenizer:
         self.max_tokens = _limit(files, max_tokens)
         self._tokenizer = _load(files)
         self._before, self._after = self._markers()
+        # Vocabularies of bytes know everything and name no such token; SentencePiece's do not tell theirs.
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self._unknown = self._tokenizer.token_to_id(unknown) if unknown else None
         self.special_tokens = len(self._before) + len(self._after)
 
     @classmethod
@@ -56,6 +59,15 @@ class ModelTokenizer:
         """Where each token lies in ``text``: (start, end) in code points, without special tokens, at any length."""
         check_texts([text])
         return self._tokenizer.encode(text, add_special_tokens=False).offsets
+
+    def known_share(self, text: str) -> float:
+        """The share of a text's tokens that are in the model's vocabulary: 0..1, 1 for a text without tokens.
+
+        A model has no idea of the others: all of them are one and the same token to it.
+        """
+        check_texts([text])
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return 1 - ids.count(self._unknown) / len(ids) if ids else 1.0
 
     def signature(self) -> str:
         """Names the tokenizer by content: equal signatures give equal ids."""

@@ -2,11 +2,13 @@
 
 from dataclasses import asdict, replace
 from datetime import date
+from unittest import mock
 
 import pytest
 
 from indexer import scope, tasks
 from indexer.documents import add_tags
+from indexer.fusion import fuse
 from indexer.ingest import ingest_paths
 from indexer.models import Chunk, Document, recipe_value
 from indexer.search import search
@@ -81,6 +83,20 @@ def test_operators_hold_in_every_mode(filled):
             assert mode == "lexical" or found == names, (query, mode)
     # A question is not a command: without `syntax` the same characters are words.
     assert len(search(filled, '"being crane" -repaired', mode="dense").chunks) == 3
+
+
+def test_the_dense_leg_counts_as_far_as_the_model_knows_the_words(filled):
+    weights = [leg.weight for leg in seen_by_fusion(filled, "crane number")]
+    assert weights == pytest.approx([0.4, 0.6])
+    weights = [leg.weight for leg in seen_by_fusion(filled, "crane \U00013000")]
+    assert weights == pytest.approx([0.2, 0.8])
+    assert [leg.name for leg in seen_by_fusion(filled, "\U00013000")] == ["lexical"]
+
+
+def seen_by_fusion(corpus, query):  # noqa: F811
+    with mock.patch("indexer.search.fuse", side_effect=fuse) as fused:
+        search(corpus, query)
+    return fused.call_args.args[0]
 
 
 def test_labels_hide_documents_from_those_who_do_not_hold_them(filled):

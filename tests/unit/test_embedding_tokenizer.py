@@ -128,3 +128,10 @@ def test_a_broken_file_is_named(copy):
     (copy / "config.json").write_text("{")
     with pytest.raises(BadSetting, match=r"config\.json cannot be read"):
         find(str(copy))
+
+
+def test_the_share_of_tokens_that_the_vocabulary_knows():
+    assert MINILM.known_share("How tall is the lighthouse?") == 1.0
+    assert MINILM.known_share("") == 1.0
+    assert MINILM.known_share("\U00013000 lighthouse") == 0.5
+    assert MINILM.known_share("\U00013000") == 0.0
