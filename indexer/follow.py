@@ -22,6 +22,7 @@ from django.dispatch import receiver
 from indexer import store
 from indexer.chunkers.base import join
 from indexer.followers.base import DocumentEntries, Entry, Follower
+from indexer.followers.faiss import FaissFollower
 from indexer.followers.lexical import LexicalFollower
 from indexer.models import Index, recipe_value
 from ragplat.signature import digest
@@ -44,7 +45,7 @@ def lexical(index: Index) -> LexicalFollower:
     return _lexical(folder_of(index), recipe_value(index.recipe_id).analyzer, index.corpus.language)
 
 
-def faiss(index: Index) -> Follower:
+def faiss(index: Index) -> FaissFollower:
     """The FAISS follower of an index on this host."""
     return _faiss(folder_of(index), index.dimensions)
 
@@ -55,9 +56,7 @@ def _lexical(folder: Path, analyzer: str, language: str) -> LexicalFollower:
 
 
 @lru_cache(maxsize=64)
-def _faiss(folder: Path, dimensions: int) -> Follower:
-    from indexer.followers.faiss import FaissFollower
-
+def _faiss(folder: Path, dimensions: int) -> FaissFollower:
     return FaissFollower(folder / "faiss", dimensions=dimensions)
 
 
@@ -86,8 +85,17 @@ def catch_up(index: Index, wait: float = WORKER_WAITS) -> int:
     return sum(_catch_up(index, name, wait) for name in names(index))
 
 
+def build_follower(index: Index) -> None:
+    """Make an index's FAISS follower fast again where it has grown or lost much: minutes from a million rows on."""
+    if "faiss" in names(index):
+        faiss(index).build()
+
+
 def catch_up_for_search(index: Index, name: str = "lexical") -> int:
-    """Catch up when little is missing; returns how many changed documents the follower still does not know."""
+    """Catch up when little is missing; returns how many changed documents the follower still does not know.
+
+    More than a little is left to the worker, as after an upgrade that builds the follower anew.
+    """
     behind = len(store.changes(index.pk, _follower(index, name).watermark(), AT_SEARCH + 1))
     if behind == 0:
         return 0
@@ -97,6 +105,10 @@ def catch_up_for_search(index: Index, name: str = "lexical") -> int:
             return 0
         except TimeoutError:
             pass
+    else:
+        from indexer.tasks import enqueue_follow  # the tasks import this module
+
+        enqueue_follow(index.pk)
     return behind
 
 

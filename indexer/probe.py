@@ -19,7 +19,7 @@ NOISE = 0.75
 CURES = {
     "hnsw": "Give the corpus an answer recipe with a larger ef_search.",
     "ivfflat": "Give the corpus an answer recipe with more probes.",
-    "faiss": "Delete the folder {folder} : FAISS builds its index anew.",
+    "faiss": "Stop the worker, delete the folder {folder} and start it again: FAISS builds its index anew.",
     "exact": "",
 }
 

@@ -8,8 +8,8 @@ numerical agreement are the same, only the vectors mean nothing. --cpu runs tiny
 
 Measured, in this order: cosine of half-precision vectors to fp32 on the CPU; the rate of large bf16 matrix products,
 as the device's practical ceiling; tokens per second of padded, length-ordered batches through the bare model in fp16
-and bf16 at several batch sizes, beside SentenceTransformer.encode in fp16, which includes its tokeniser. The table
-comes last.
+and bf16 at several batch sizes, beside SentenceTransformer.encode in fp16, which includes its tokeniser; and, where a
+faiss for GPUs is installed, the vector follower's exact search there, checked against torch. The table comes last.
 """
 
 import argparse
@@ -17,11 +17,13 @@ import copy
 import importlib.util
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
@@ -29,6 +31,7 @@ from sentence_transformers import SentenceTransformer
 VOCABULARY = 30522
 BUDGETS, TINY_BUDGETS = (4_096, 16_384, 65_536, 262_144), (512,)  # padded tokens of a batch
 PRECISIONS = (torch.float16, torch.bfloat16)
+VECTOR_COUNTS, SEARCHES = (100_000, 1_000_000, 5_000_000), 100
 
 
 def random_model(folder: Path) -> Path:
@@ -153,7 +156,8 @@ def main() -> None:
         folder = options.model or built_in_model() or random_model(Path(temporary))
         named = "random weights" if folder == Path(temporary) else folder.name
         model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    report(measure(model, device, count, options.cpu), f"{named} on {_device_name(device)}, torch {torch.__version__}")
+    rows = measure(model, device, count, options.cpu) + vector_search()
+    report(rows, f"{named} on {_device_name(device)}, torch {torch.__version__}")
 
 
 def measure(model: SentenceTransformer, device: str, count: int, tiny: bool) -> list[tuple[str, str]]:
@@ -178,6 +182,33 @@ def measure(model: SentenceTransformer, device: str, count: int, tiny: bool) -> 
         rows.append(
             (f"torch.float16: SentenceTransformer.encode, batch_size={size}", f"{tokens / spent:,.0f} tokens/s")
         )
+    return rows
+
+
+def vector_search() -> list[tuple[str, str]]:
+    """One query at a time through the vector follower's search on a GPU: agreement with torch, and time."""
+    try:
+        import faiss
+    except ImportError:
+        return [("faiss on the GPU", "not measured: faiss is not installed")]
+    if not faiss.get_num_gpus():
+        return [("faiss on the GPU", f"not measured: faiss {faiss.__version__} sees no GPU")]
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from indexer.followers.faiss_kinds import GpuScan
+
+    rows = []
+    for count in VECTOR_COUNTS:
+        vectors = F.normalize(torch.randn(count, 384, device="cuda", dtype=torch.float16), dim=1)
+        queries = F.normalize(torch.randn(SEARCHES, 384, device="cuda"), dim=1)
+        exact = vectors.float()
+        expected = torch.stack([(exact @ query).topk(10).indices for query in queries]).cpu().numpy()
+        del exact
+        scan = GpuScan(vectors.cpu().numpy())
+        found = [scan.search(query)[:10] for query in queries.cpu().numpy()]
+        same = np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, expected, strict=True)])
+        one = queries[0].cpu().numpy()
+        spent = seconds(lambda one=one, scan=scan: [scan.search(one) for _ in range(SEARCHES)], "cuda") / SEARCHES
+        rows.append((f"faiss on the GPU, {count:,} vectors", f"{spent * 1e3:.2f} ms a search, agreement {same:.4f}"))
     return rows
 
 

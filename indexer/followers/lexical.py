@@ -10,20 +10,19 @@ holds its place in the count of positions but is not indexed, so that no phrase 
 
 import json
 import logging
-import shutil
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from indexer.analyzer import ANALYZERS, Terms, analyzer_signature
 from indexer.followers.base import DocumentEntries
-from indexer.followers.manifest import Unusable, locked, read_watermark, write_manifest
+from indexer.followers.folder import FolderFollower, View
+from indexer.followers.manifest import Unusable, locked, write_manifest
 from indexer.query import ParsedQuery
-from ragplat.errors import BadInput, Unavailable
+from ragplat.errors import BadInput
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +36,12 @@ MANY_ENTRIES = 10_000  # below, that work is no time at all
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
-    """The index as of one manifest."""
-
-    manifest: bytes
-    watermark: int
+class _View(View):
     index: Any  # tantivy.Index
     searcher: Any  # tantivy.Searcher
 
 
-class LexicalFollower:
+class LexicalFollower(FolderFollower[_View]):
     """A Follower for keyword search; see ``indexer.followers.base``.
 
     ``folder``: made when missing; nothing else may live in it.
@@ -57,16 +52,9 @@ class LexicalFollower:
     def __init__(self, folder: Path, analyzer: str, language: str):
         self._analyze = ANALYZERS.get(analyzer)
         self._language = language
-        self._made_with = {"format": FORMAT, "analyzer": analyzer_signature(analyzer, language)}
-        self._folder = folder
-        self._tantivy = folder / "tantivy"
-        self._manifest = folder / "manifest.json"
-        self._lock = folder / "lock"
+        made_with = {"format": FORMAT, "analyzer": analyzer_signature(analyzer, language)}
+        super().__init__(folder, "tantivy", "keyword index", made_with)
         self._sound: frozenset[str] = frozenset()  # files whose checksum held; tantivy never changes a file
-        self._view: _View | None = None
-
-    def watermark(self) -> int:
-        return self._current().watermark
 
     def count(self) -> int:
         return self._current().searcher.num_docs
@@ -79,10 +67,6 @@ class LexicalFollower:
             Query.all_query(), max(searcher.num_docs, 1), count=False, order_by_field="chunk_id"
         )
         return {chunk_id for chunk_id, _ in everything.hits}
-
-    def reset(self) -> None:
-        with locked(self._lock):
-            self._create()
 
     def apply(self, documents: Iterable[DocumentEntries], watermark: int) -> None:
         with locked(self._lock):
@@ -164,70 +148,27 @@ class LexicalFollower:
             stream = _stream(self._analyze(entry.content, self._language))
             writer.add_document(Document(chunk_id=entry.chunk_id, document_id=document.document_id, terms=stream))
 
-    def _current(self) -> _View:
-        """The index as any process last left it. Costs reading one small file where nothing changed."""
-        try:
-            view = self._view
-            if view is None or self._manifest.read_bytes() != view.manifest:
-                view = self._view = self._open()
-            return view
-        except (Unusable, OSError):
-            # Only the lock makes this sure: a writer may have removed old files between two of our looks.
-            with locked(self._lock):
-                return self._open_or_create()
-
-    def _open_or_create(self) -> _View:
-        """The index, started again if the folder cannot be used as it is. Call with the lock held."""
-        try:
-            self._view = self._open()
-        except Unusable as reason:
-            if self._tantivy.exists():
-                log.warning("The keyword index in %s %s: it is built again from zero.", self._folder, reason)
-            self._create()
-            self._view = self._open()
-        return self._view
-
-    def _open(self) -> _View:
-        """Raises Unusable unless the folder was made by this version and every byte is as it was written."""
+    def _read(self, manifest: bytes, content: Mapping[str, Any]) -> _View:
         import tantivy
 
         try:
-            manifest = self._manifest.read_bytes()
-            watermark = read_watermark(manifest, self._made_with)
-            self._sound = _check_files(self._tantivy, self._sound)
-            index = tantivy.Index.open(str(self._tantivy))
-            index.register_tokenizer("terms", _joined_terms())
-            index.config_reader(reload_policy="manual")  # no thread that polls: we know when something changed
-        except (OSError, ValueError, KeyError, struct.error) as error:
-            raise Unusable(f"cannot be opened ({error})") from error
-        return _View(manifest, watermark, index, index.searcher())
+            self._sound = _check_files(self._files, self._sound)
+        except struct.error as error:
+            raise Unusable(f"has a damaged file ({error})") from error
+        index = tantivy.Index.open(str(self._files))
+        index.register_tokenizer("terms", _joined_terms())
+        index.config_reader(reload_policy="manual")  # no thread that polls: we know when something changed
+        return _View(manifest=manifest, watermark=content["watermark"], index=index, searcher=index.searcher())
 
-    def _create(self) -> None:
-        """An empty index at watermark 0, in place of whatever is there. Call with the lock held."""
+    def _make(self) -> Mapping[str, Any]:
         import tantivy
 
-        self._manifest.unlink(missing_ok=True)  # first: without it, a folder half removed is never taken for whole
-        shutil.rmtree(self._tantivy, ignore_errors=True)
-        with self._disk_errors():
-            self._tantivy.mkdir(parents=True)
-            fields = tantivy.SchemaBuilder()
-            fields.add_integer_field("chunk_id", fast=True, indexed=True)
-            fields.add_integer_field("document_id", indexed=True)
-            fields.add_text_field("terms", tokenizer_name="terms", index_option="position")
-            tantivy.Index(fields.build(), str(self._tantivy))
-            write_manifest(self._manifest, self._made_with, watermark=0)
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        """tantivy reports every failed write as one of these, often without its cause."""
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            free = shutil.disk_usage(self._folder).free
-            raise Unavailable(
-                f"The keyword index in {self._folder} cannot be written, and stays as it was: {error} "
-                f"The disk has {free / 1e6:,.0f} MB left; if that is little, make room and try again."
-            ) from error
+        fields = tantivy.SchemaBuilder()
+        fields.add_integer_field("chunk_id", fast=True, indexed=True)
+        fields.add_integer_field("document_id", indexed=True)
+        fields.add_text_field("terms", tokenizer_name="terms", index_option="position")
+        tantivy.Index(fields.build(), str(self._files))
+        return {}
 
 
 def _stream(terms: Terms) -> str:

@@ -33,10 +33,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write_manifest(path: Path, made_with: Mapping[str, Any], watermark: int) -> None:
-    """Replace the manifest at once: a reader, or a crash, meets the old one or the new one."""
+def write_manifest(
+    path: Path, made_with: Mapping[str, Any], watermark: int, files: Mapping[str, Any] | None = None
+) -> None:
+    """Replace the manifest at once: a reader, or a crash, meets the old one or the new one.
+
+    ``files``: what a follower notes about its files, as JSON; ``read_manifest`` gives it back.
+    """
     # The state's name makes every manifest different, so that equal bytes mean an unchanged folder.
-    content = {**made_with, "watermark": watermark, "state": uuid.uuid4().hex}
+    content = {**made_with, "watermark": watermark, "files": dict(files or {}), "state": uuid.uuid4().hex}
     draft = path.with_suffix(".draft")
     with draft.open("w") as file:
         json.dump({**content, "checksum": digest(content)}, file)
@@ -50,8 +55,8 @@ def write_manifest(path: Path, made_with: Mapping[str, Any], watermark: int) -> 
         os.close(folder)
 
 
-def read_watermark(manifest: bytes, made_with: Mapping[str, Any]) -> int:
-    """The watermark of a manifest. Raises Unusable when it is damaged or was made with something else."""
+def read_manifest(manifest: bytes, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says. Raises Unusable when it is damaged or was made with something else."""
     try:
         content = json.loads(manifest)
         checksum = content.pop("checksum")
@@ -62,4 +67,4 @@ def read_watermark(manifest: bytes, made_with: Mapping[str, Any]) -> int:
         raise Unusable("has a damaged manifest")
     if made != dict(made_with):
         raise Unusable(f"was made with {made}, and not with {dict(made_with)}")
-    return content["watermark"]
+    return content

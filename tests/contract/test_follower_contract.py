@@ -4,24 +4,65 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from indexer.followers import faiss
 from indexer.followers.base import DocumentEntries, Entry, Follower
+from indexer.followers.faiss import FaissFollower
 from indexer.followers.lexical import LexicalFollower
+
+WORDS = ["alpha", "bravo", "delta", "gamma", "中国", "3.11"]
+
+
+class VectorsOfWords(FaissFollower):
+    """A follower of vectors, asked in words: each word is a direction of its own, so that texts without a common word
+    have the inner product 0. They are left out of what is found, as keyword search leaves them out."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, dimensions=len(WORDS) + 1)
+
+    def apply(self, documents, watermark):
+        entries = (DocumentEntries(d.document_id, tuple(map(self._entry, d.entries))) for d in documents)
+        super().apply(entries, watermark)
+
+    def search(self, query, k, documents=None):
+        return [hit for hit in super().search(self._direction(query), k, documents) if hit[1] > 0]
+
+    def _entry(self, entry):
+        return Entry(entry.chunk_id, self._direction(entry.content))
+
+    def _direction(self, text):
+        words = text.split()
+        vector = np.array([*(words.count(word) for word in WORDS), not words], dtype=np.float32)
+        return vector / np.linalg.norm(vector)
+
+
+class BuiltVectorsOfWords(VectorsOfWords):
+    """One that brings its files in shape after every change."""
+
+    def apply(self, documents, watermark):
+        super().apply(documents, watermark)
+        self.build()
+
 
 FOLLOWERS: dict[str, Callable[[Path], Follower]] = {
     "lexical": lambda folder: LexicalFollower(folder, analyzer="words-cjk@1", language="en"),
+    "faiss": VectorsOfWords,
+    "faiss with HNSW": BuiltVectorsOfWords,
 }
-WORDS = ["alpha", "bravo", "delta", "gamma", "中国", "3.11"]
 TEXT = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
 DOCUMENT_IDS = st.integers(1, 6)
 
 
 @pytest.fixture(params=FOLLOWERS)
-def make(request) -> Callable[[Path], Follower]:
+def make(request, monkeypatch) -> Callable[[Path], Follower]:
+    if request.param == "faiss with HNSW":
+        monkeypatch.setattr(faiss, "EXACT_ROWS", 3)
+        monkeypatch.setattr(faiss, "MARGIN", 0)
     return FOLLOWERS[request.param]
 
 

@@ -5,8 +5,9 @@ from datetime import date
 from unittest import mock
 
 import pytest
+from procrastinate.contrib.django.models import ProcrastinateJob
 
-from indexer import scope, tasks
+from indexer import follow, scope, tasks
 from indexer.documents import add_tags
 from indexer.fusion import fuse
 from indexer.ingest import ingest_paths
@@ -97,6 +98,20 @@ def seen_by_fusion(corpus, query):  # noqa: F811
     with mock.patch("indexer.search.fuse", side_effect=fuse) as fused:
         search(corpus, query)
     return fused.call_args.args[0]
+
+
+def test_a_follower_that_begins_from_nothing_is_left_to_the_worker(filled, monkeypatch):
+    """As after an upgrade: the search says what it does not know yet, and the worker is told."""
+    monkeypatch.setattr(follow, "AT_SEARCH", 1)
+    index = filled.active_index()
+    follow.lexical(index).reset()
+    ProcrastinateJob.objects.all().delete()
+    found = search(filled, "crane")
+    assert "3 changed documents" in found.trace.notes[0] or "2 changed documents" in found.trace.notes[0]
+    search(filled, "crane")
+    (job,) = ProcrastinateJob.objects.filter(task_name="follow_index")
+    tasks.follow_index(**job.args)
+    assert not search(filled, "crane").trace.notes
 
 
 def test_labels_hide_documents_from_those_who_do_not_hold_them(filled):

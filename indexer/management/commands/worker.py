@@ -6,6 +6,9 @@ from django.conf import settings
 from django.core.management import BaseCommand
 from procrastinate.contrib.django import app
 
+from indexer.models import Index
+from indexer.tasks import enqueue_follow
+
 JOBS_AT_ONCE = 2  # one document is parsed while another is embedded
 
 
@@ -13,6 +16,9 @@ class Command(BaseCommand):
     help = "Run background work: indexing documents, keeping followers up to date."
 
     def handle(self, *args, **options):
+        # After an upgrade, or on a new host, followers begin from nothing: not only when the next document comes.
+        for index_id in Index.objects.filter(state=Index.State.ACTIVE).values_list("pk", flat=True):
+            enqueue_follow(index_id)
         asyncio.run(self._work())
 
     async def _work(self) -> None:
