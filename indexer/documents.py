@@ -68,7 +68,8 @@ def supersede(document: Document) -> list[str]:
         older = Source.objects.filter(corpus=source.corpus_id, path=source.path, pk__lt=source.pk)
         owners = list(older.exclude(document=document).values_list("document_id", flat=True))
         older.delete()
-        for old in Document.objects.filter(pk__in=owners).defer("text"):
+        # Locked: a tag or an access label that somebody sets meanwhile must not be lost with the old version.
+        for old in Document.objects.select_for_update().filter(pk__in=owners).order_by("pk").defer("text"):
             hold_bytes(old.sha256)  # somebody may be bringing the old bytes back right now
             if not old.sources.exists():
                 removed.append(old.name)

@@ -3,18 +3,19 @@
 from dataclasses import asdict
 from datetime import date
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
+from indexer import recipes
+from ragplat.errors import BadInput
 from ragplat.signature import digest
 from ragplat.types import AnswerRecipe, IndexRecipe
-
-R = TypeVar("R", IndexRecipe, AnswerRecipe)
 
 
 class Recipe(models.Model):
@@ -49,14 +50,11 @@ class Recipe(models.Model):
         self.value()
 
     def value(self) -> IndexRecipe | AnswerRecipe:
-        """The recipe as a typed value. Raises ValidationError naming an unknown field."""
-        kind = IndexRecipe if self.kind == self.Kind.INDEX else AnswerRecipe
+        """The recipe as a typed value. Raises ValidationError naming a field that makes no sense."""
         try:
-            return kind(**(self.params or {}))
-        except TypeError:
-            fields = kind.__dataclass_fields__
-            unknown = ", ".join(sorted(set(self.params) - set(fields)))
-            raise ValidationError(f"Unknown fields in the recipe: {unknown}. Known: {', '.join(fields)}.") from None
+            return recipes.read(IndexRecipe if self.kind == self.Kind.INDEX else AnswerRecipe, self.params)
+        except BadInput as error:
+            raise ValidationError(error.message) from None
 
 
 @lru_cache(maxsize=256)
@@ -125,6 +123,8 @@ class Index(models.Model):
         ACTIVE = "active"
         RETIRED = "retired"
 
+    SHADOW = (State.BUILDING, State.READY)  # beside the active one, to take its place; at most one of a corpus
+
     corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="indexes")
     recipe = models.ForeignKey(
         Recipe, on_delete=models.PROTECT, related_name="indexes", limit_choices_to={"kind": Recipe.Kind.INDEX}
@@ -133,11 +133,15 @@ class Index(models.Model):
     fingerprint = models.CharField(max_length=300, help_text="Of the embedder: vectors of another are refused.")
     dimensions = models.PositiveIntegerField()
     created = models.DateTimeField(auto_now_add=True)
+    since = models.DateTimeField(default=timezone.now, help_text="When it got the state it has.")
 
     class Meta:
         verbose_name_plural = "indexes"
         constraints = [
-            models.UniqueConstraint(fields=["corpus"], condition=Q(state="active"), name="one_active_index_per_corpus")
+            models.UniqueConstraint(fields=["corpus"], condition=Q(state="active"), name="one_active_index_per_corpus"),
+            models.UniqueConstraint(
+                fields=["corpus"], condition=Q(state__in=("building", "ready")), name="one_shadow_index_per_corpus"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -176,7 +180,7 @@ class Document(models.Model):
         models.CharField(max_length=60),
         default=list,
         blank=True,
-        help_text="Access labels: found only by readers who hold one of them. None: by all readers of the corpus.",
+        help_text="Access labels: a search with labels finds only what has one of them, or none at all.",
     )
     markup = models.CharField(max_length=10, default="plain")
     pages = models.JSONField(default=list, help_text="[number, start, end] for each page, in order.")
@@ -200,6 +204,26 @@ class Document(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class IndexedDocument(models.Model):
+    """What became of a document in an index: all its chunks are there, each with its vector, or why they cannot be.
+
+    Triggers remove it with its document or its index, as they remove chunks.
+    """
+
+    index = models.ForeignKey(
+        Index, on_delete=models.DO_NOTHING, related_name="indexed", db_constraint=False, db_index=False
+    )
+    document = models.ForeignKey(Document, on_delete=models.DO_NOTHING, related_name="indexed", db_constraint=False)
+    chunks = models.PositiveIntegerField(help_text="0: it cannot be indexed with this recipe.")
+    reason = models.TextField(blank=True, help_text="Why not, for a person.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["index", "document"], name="indexed_once")]
+
+    def __str__(self) -> str:
+        return f"{self.document}: {self.reason or self.chunks}"
 
 
 class Source(models.Model):

@@ -318,6 +318,7 @@ def _settle(document: Document, state: str, reason: str, permanent: bool) -> Non
     ended = {"state": state, "reason": reason, "permanent": permanent, "coverage": document.coverage}
     with transaction.atomic():
         if under_way.update(**ended, chunk_count=0, stored_count=0):
+            IndexedDocument.objects.filter(document=document).delete()
             for index in Index.objects.filter(corpus_id=document.corpus_id):
                 store.write_chunks(index, document.pk, [])
 

@@ -8,6 +8,7 @@ from indexer import embedder, steps, store
 from indexer.chunkers.base import join
 from indexer.fusion import Fused
 from indexer.models import Index
+from indexer.scope import Scope
 from indexer.trace import Dropped, Trace
 from ragplat.types import AnswerRecipe, Rank, ScoredChunk
 
@@ -17,12 +18,12 @@ SECTION_TOKENS = 800
 
 
 def refine(
-    index: Index, query: str, fused: list[Fused], k: int, recipe: AnswerRecipe, trace: Trace
+    index: Index, query: str, fused: list[Fused], k: int, recipe: AnswerRecipe, within: Scope | None, trace: Trace
 ) -> tuple[ScoredChunk, ...]:
     """The best k: joined to PostgreSQL, without near-duplicates, reranked, above the threshold, varied and widened."""
     wanted = max(k, recipe.rerank_candidates if recipe.reranker else 0, VARIETY * k if recipe.diversity else 0)
     with trace.timed("join"):
-        chunks = _join(index, fused, wanted, recipe.collapse, trace)
+        chunks = _join(index, fused, wanted, recipe.collapse, within, trace)
     if recipe.reranker and chunks:
         with trace.timed("rerank"):
             chunks = _rerank(index, query, chunks, recipe.reranker, trace)
@@ -41,16 +42,22 @@ def refine(
     return tuple(replace(chunk, rank=rank) for rank, chunk in enumerate(chunks, start=1))
 
 
-def _join(index: Index, fused: list[Fused], wanted: int, overlap: float | None, trace: Trace) -> list[ScoredChunk]:
-    """The best that PostgreSQL still has, near-duplicates left out: a follower may not know yet what was deleted."""
+def _join(
+    index: Index, fused: list[Fused], wanted: int, overlap: float | None, within: Scope | None, trace: Trace
+) -> list[ScoredChunk]:
+    """The best that PostgreSQL still has in scope, near-duplicates left out.
+
+    A follower may not know yet what was deleted, and the filters were read before the legs: a label may be new.
+    """
     chunks: list[ScoredChunk] = []
     looked = 0
     while len(chunks) < wanted and looked < len(fused):
         some = fused[looked : looked + wanted]
         looked += len(some)
-        rows = store.hits(index, [one.id for one in some])
+        rows = store.hits(index, [one.id for one in some], within)
         gone = [one.id for one in some if one.id not in rows]
-        trace.dropped += [Dropped(chunk_id=one, step="deleted", reason="It was deleted or disabled.") for one in gone]
+        reason = "It was deleted, disabled or put out of reach."
+        trace.dropped += [Dropped(chunk_id=one, step="deleted", reason=reason) for one in gone]
         chunks += [_scored(one, rows[one.id]) for one in some if one.id in rows]
         if overlap is not None:
             chunks, twice = steps.collapse(chunks, overlap)

@@ -16,6 +16,7 @@ from ragplat.types import Filters
 # A follower knows documents by their ids. Up to this many are handed to it; of more, it searches everything and
 # PostgreSQL sorts out what is not meant, which costs little where many documents pass.
 LISTED_DOCUMENTS = 10_000
+MOST_VALUES = 10_000  # of one filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,8 @@ def read(values: Mapping[str, Any]) -> Filters:
 
     Raises BadInput for an unknown field or a value of the wrong kind.
     """
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise BadInput(f"Filters are an object of named lists, not {values!r}.")
     known = {field.name for field in fields(Filters)}
     if unknown := sorted(set(values) - known):
         raise BadInput(f'There is no filter "{unknown[0]}". Choose from: {", ".join(sorted(known))}.')
@@ -74,13 +77,25 @@ def read(values: Mapping[str, Any]) -> Filters:
 def _words(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise BadInput(f'The filter "{name}" takes a list of words, not {value!r}.')
-    return tuple(value)
+    return tuple(_word(name, one) for one in _few(name, value))
+
+
+def _word(name: str, value: str) -> str:
+    if "\x00" in value or not value.strip("/ ") or value.encode("utf-8", "ignore").decode() != value:
+        raise BadInput(f'The filter "{name}" holds {value!r}, which is no text to look for.')
+    return value
+
+
+def _few(name: str, value: list) -> list:
+    if len(value) > MOST_VALUES:
+        raise BadInput(f'The filter "{name}" has {len(value):,} values; at most {MOST_VALUES:,} are taken.')
+    return value
 
 
 def _numbers(name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(one) is int and abs(one) < 2**63 for one in value):
-        raise BadInput(f'The filter "{name}" takes a list of whole numbers, not {value!r}.')
-    return tuple(value)
+        raise BadInput(f'The filter "{name}" takes a list of whole numbers, not {str(value)[:200]}.')
+    return tuple(_few(name, value))
 
 
 def _day(name: str, value: Any) -> date:
@@ -93,7 +108,7 @@ def _day(name: str, value: Any) -> date:
 def _pairs(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in value.values()):
         raise BadInput(f'The filter "{name}" takes an object such as {{"author": "Ada"}}, not {value!r}.')
-    return tuple(value.items())
+    return tuple((_word(name, key), _word(name, one)) for key, one in value.items())
 
 
 _READERS = {"documents": _numbers, "after": _day, "before": _day, "metadata": _pairs}

@@ -71,7 +71,7 @@ def search(
     with trace.timed("fuse"):
         fused = fuse(found, method=recipe.fusion, k=max(recipe.candidates, k), rrf_k=recipe.rrf_k)
     trace.fusion = f"{recipe.fusion}, " + ", ".join(f"{leg.name} {leg.weight:.2g}" for leg in found)
-    chunks = refine(index, parsed.text, fused, k, recipe, trace)
+    chunks = refine(index, parsed.text, fused, k, recipe, within, trace)
     trace.seconds["total"] = round(time.perf_counter() - started, 5)
     return Found(chunks=chunks, trace=trace)
 

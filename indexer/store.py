@@ -60,7 +60,7 @@ HOLD_INDEX = "SELECT state FROM indexer_index WHERE id = %s FOR SHARE"
 HITS = """
 SELECT c.id, c.document_id, d.name, c.ordinal, c.start, c."end", c.page, c.context, c.text
 FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
-WHERE c.index_id = %s AND c.id = ANY(%s) AND c.enabled AND d.state = 'ready'
+WHERE c.index_id = %s AND c.id = ANY(%s) AND c.enabled AND d.state = 'ready' {scope}
 """
 
 GROWN = """
@@ -210,9 +210,14 @@ def set_enabled(chunk_ids: Collection[int], enabled: bool) -> int:
     return changed
 
 
-def hits(index: Index, chunk_ids: Collection[int]) -> dict[int, Hit]:
-    """The chunks that may be shown: enabled, in documents that are ready. What is missing was deleted or disabled."""
-    return {row[0]: Hit(*row) for row in _rows(HITS, [index.pk, list(chunk_ids)])}
+def hits(index: Index, chunk_ids: Collection[int], scope: Scope | None = None) -> dict[int, Hit]:
+    """The chunks that may be shown: enabled, in documents that are ready and, as of now, in ``scope``.
+
+    What is missing was deleted, disabled or put out of reach.
+    """
+    within, params = ("", ()) if scope is None else scope.sql()
+    sql = HITS.format(scope=f"AND d.id IN ({within})" if within else "")
+    return {row[0]: Hit(*row) for row in _rows(sql, [index.pk, list(chunk_ids), *params])}
 
 
 def within(index: Index, chunk_ids: Collection[int], scope: Scope) -> set[int]:

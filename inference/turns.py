@@ -136,7 +136,7 @@ def _work(turn: Turn, run: _Run) -> None:
             if isinstance(event, Done):
                 _keep(turn, event)
             run.add(_event(event, turn))
-    except Exception as error:
+    except BaseException as error:  # a panic of a Rust library is no Exception; nobody else would end the stream
         reason = error.message if isinstance(error, RagplatError) else f"An unexpected error: {error}"
         if not isinstance(error, RagplatError):
             log.exception("turn %s", turn.pk)

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from indexer import documents, store
-from indexer.models import Chunk, Corpus, Document, Membership
+from indexer.models import Chunk, Corpus, Document, Index, Membership
 from indexer.views.corpora import with_counts
 from ragplat.admin import ReadOnlyAdmin
 from ragplat.errors import BadInput
@@ -71,7 +71,7 @@ class CorpusAdmin(admin.ModelAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyAdmin):
-    """Documents are looked at, retried and deleted; of their fields, tags and access labels are changed here."""
+    """Documents are looked at, retried and deleted; of their fields, the tags are changed here."""
 
     list_display = ("name", "corpus", "state", "chunks", "bytes", "changed", "short_reason")
     list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter), "permanent", "language")
@@ -80,7 +80,7 @@ class DocumentAdmin(ReadOnlyAdmin):
     list_select_related = ("corpus",)
     actions = ("retry",)
     fieldsets = (
-        (None, {"fields": ("name", "title", "corpus", "tags", "labels", "state", "reason", "permanent", "attempts")}),
+        (None, {"fields": ("name", "title", "corpus", "tags", "state", "reason", "permanent", "attempts")}),
         ("File", {"fields": ("media_type", "bytes", "sha256", "uploaded_by", "created", "changed")}),
         ("Index", {"fields": ("language", "dated", "chunks", "stored_count", "coverage")}),
         ("Text", {"fields": ("preview",), "classes": ("collapse",)}),
@@ -91,10 +91,10 @@ class DocumentAdmin(ReadOnlyAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Document | None = None) -> tuple[str, ...]:
         fields = (name for _, options in self.fieldsets for name in options["fields"])
-        return tuple(name for name in fields if name not in ("tags", "labels"))
+        return tuple(name for name in fields if name != "tags")
 
     def save_model(self, request: HttpRequest, obj: Document, form, change: bool) -> None:
-        obj.save(update_fields=["tags", "labels", "changed"])  # indexing may be changing the rest right now
+        obj.save(update_fields=["tags", "changed"])  # indexing may be changing the rest right now
 
     def has_delete_permission(self, request, obj=None) -> bool:
         return request.user.has_perm("indexer.delete_document")
@@ -112,7 +112,8 @@ class DocumentAdmin(ReadOnlyAdmin):
     @admin.display(ordering="chunk_count")
     def chunks(self, obj: Document) -> str:
         address = reverse("admin:indexer_chunk_changelist")
-        return format_html('<a href="{}?document__id__exact={}">{}</a>', address, obj.pk, f"{obj.chunk_count:,}")
+        query = f"document__id__exact={obj.pk}&index__state__exact={Index.State.ACTIVE}"
+        return format_html('<a href="{}?{}">{}</a>', address, query, f"{obj.chunk_count:,}")
 
     @admin.display(ordering="size", description="size")
     def bytes(self, obj: Document) -> str:
@@ -142,7 +143,7 @@ class ChunkAdmin(ReadOnlyAdmin):
 
     list_display = ("id", "document", "ordinal", "page", "beginning", "tokens", "enabled")
     list_display_links = ("id", "beginning")
-    list_filter = ("enabled", ("index__corpus", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("enabled", "index__state", ("index__corpus", admin.RelatedOnlyFieldListFilter))
     search_fields = ("text", "context", "document__name")
     search_help_text = "Words of the chunk, or the document's name"
     ordering = ("-id",)

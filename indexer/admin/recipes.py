@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Max, QuerySet
+from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -53,13 +53,32 @@ class RecipeAdmin(ReadOnlyAdmin):
 
 @admin.register(Index)
 class IndexAdmin(ReadOnlyAdmin):
-    list_display = ("id", "corpus", "recipe", "state", "dimensions", "fingerprint", "created", "measure")
+    """Indexes are looked at here; `manage.py reindex` builds, swaps and removes them."""
+
+    list_display = ("id", "corpus", "recipe", "state", "since", "documents", "chunks", "unfit", "measure")
     list_filter = ("state", ("corpus", admin.RelatedOnlyFieldListFilter))
     search_fields = ("corpus__title", "corpus__slug", "recipe__name", "fingerprint")
     list_select_related = ("corpus", "recipe")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Index]:
-        return super().get_queryset(request).select_related("corpus", "recipe")
+        rows = super().get_queryset(request).select_related("corpus", "recipe")
+        return rows.annotate(
+            documents_in=Count("indexed", filter=Q(indexed__chunks__gt=0)),
+            chunks_in=Sum("indexed__chunks", default=0),
+            unfit_for=Count("indexed", filter=Q(indexed__chunks=0)),
+        )
+
+    @admin.display(ordering="documents_in")
+    def documents(self, obj: Index) -> str:
+        return f"{obj.documents_in:,}"
+
+    @admin.display(ordering="chunks_in")
+    def chunks(self, obj: Index) -> str:
+        return f"{obj.chunks_in:,}"
+
+    @admin.display(ordering="unfit_for", description="cannot be indexed")
+    def unfit(self, obj: Index) -> str:
+        return f"{obj.unfit_for:,}" if obj.unfit_for else ""
 
     def get_urls(self) -> list[URLPattern]:
         measure = self.admin_site.admin_view(self.recall)

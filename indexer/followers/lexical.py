@@ -12,19 +12,21 @@ import json
 import logging
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from indexer.analyzer import ANALYZERS, Terms, analyzer_signature
 from indexer.followers.base import DocumentEntries
 from indexer.followers.folder import FolderFollower, View
 from indexer.followers.manifest import Unusable, locked, write_manifest
 from indexer.query import ParsedQuery
-from ragplat.errors import BadInput
+from ragplat.errors import BadInput, Unavailable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FORMAT = 2  # of the folder; another one is built again
 HEAP_BYTES = 50_000_000  # of tantivy's writer, held only while applying
@@ -99,7 +101,11 @@ class LexicalFollower(FolderFollower[_View]):
         terms = self.terms(query)
         if not terms or (documents is not None and not documents):
             return []
-        view = self._current()
+        return self._sound_or_anew(lambda view: self._search(view, query, terms, k, documents))
+
+    def _search(
+        self, view: _View, query: str | ParsedQuery, terms: list[str], k: int, documents: Collection[int] | None
+    ) -> list[tuple[int, float]]:
         conditions = self._conditions(query, view)
         if documents is not None:
             conditions.append(_within(view, "document_id", documents))
@@ -115,15 +121,36 @@ class LexicalFollower(FolderFollower[_View]):
 
         Chunks that are not in the index are left out, unless the query has no phrase and excludes nothing.
         """
+        return self._sound_or_anew(lambda view: self._matching(view, query, chunk_ids))
+
+    def _matching(self, view: _View, query: ParsedQuery, chunk_ids: Collection[int]) -> set[int]:
         from tantivy import Query
 
-        view = self._current()
         conditions = self._conditions(query, view)
         if not conditions or not chunk_ids:
             return set(chunk_ids)
         found = Query.boolean_query([*conditions, _within(view, "chunk_id", chunk_ids)])
         hits = view.searcher.search(found, len(chunk_ids), count=False).hits
         return set(view.searcher.fast_field_values("chunk_id", [address for _, address in hits]))
+
+    def _sound_or_anew(self, look: Callable[[_View], T]) -> T:
+        """``look`` at the index; where its files were damaged since they were checked, at one that is checked again.
+
+        tantivy panics over them, which no ``except Exception`` catches.
+        """
+        try:
+            return look(self._current())
+        except BaseException as error:
+            if type(error).__name__ != "PanicException" and not isinstance(error, ValueError):
+                raise
+            log.warning("The keyword index in %s failed (%s): its files are checked again.", self._folder, error)
+            self._view, self._sound = None, frozenset()
+        try:
+            return look(self._current())
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise Unavailable(f"The keyword index in {self._folder} cannot be read: {error}. Delete it.") from None
 
     def terms(self, query: str | ParsedQuery) -> list[str]:
         """What is searched for, each term once."""

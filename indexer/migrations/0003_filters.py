@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='document',
             name='labels',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=60), blank=True, default=list, help_text='Access labels: found only by readers who hold one of them. None: by all readers of the corpus.', size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=60), blank=True, default=list, help_text='Access labels: a search with labels finds only what has one of them, or none at all.', size=None),
         ),
         migrations.AddField(
             model_name='document',

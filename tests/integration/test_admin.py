@@ -82,13 +82,12 @@ def test_nothing_is_changed_behind_the_pipelines_back(client, boss, corpus):
     assert client.get(page("add", Corpus)).status_code == 403
 
 
-def test_of_a_document_only_tags_and_labels_are_changed(client, boss, corpus):
+def test_of_a_document_only_the_tags_are_changed(client, boss, corpus):
     document = make_document(corpus, "a.md")
-    fields = {"tags": "draft,north", "labels": "board", "name": "b.md", "state": "failed", "dated": "1999-01-01"}
+    fields = {"tags": "draft,north", "name": "b.md", "state": "failed", "dated": "1999-01-01"}
     assert client.post(page("change", Document, document.pk), fields).status_code == 302
     document.refresh_from_db()
-    assert (document.tags, document.labels) == (["draft", "north"], ["board"])
-    assert (document.name, document.state) == ("a.md", "ready")
+    assert (document.tags, document.name, document.state) == (["draft", "north"], "a.md", "ready")
 
 
 def act(client, model, action: str, rows) -> str:

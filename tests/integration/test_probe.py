@@ -39,9 +39,7 @@ def test_an_empty_index_has_nothing_to_measure():
 
 def test_doctor_and_the_admin_panel_name_a_bad_index_and_the_cure(index, client):
     vectors.build(index)
-    recipe = Recipe.objects.create(
-        kind=Recipe.Kind.ANSWER, name="hasty", params={"ef_search": 10, "recall_floor": 1.01}
-    )
+    recipe = Recipe.objects.create(kind=Recipe.Kind.ANSWER, name="hasty", params={"ef_search": 1, "recall_floor": 1.0})
     index.corpus.answer_recipe = recipe
     index.corpus.save()
     out = StringIO()

@@ -8,6 +8,7 @@ import pytest
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from indexer import follow, scope, tasks
+from indexer import search as search_module
 from indexer.documents import add_tags
 from indexer.fusion import fuse
 from indexer.ingest import ingest_paths
@@ -252,3 +253,27 @@ def test_any_other_k_is_refused(filled):
     for k in (0, -1, 10**9):
         with pytest.raises(BadInput, match=f"k is {k}"):
             search(filled, "crane", k=k)
+
+
+def test_a_document_put_out_of_reach_during_a_search_is_not_shown(filled, monkeypatch):
+    legs_before = search_module._legs
+
+    def labelled_meanwhile(*args):
+        Document.objects.filter(name="notes.txt").update(labels=["board"])
+        return legs_before(*args)
+
+    monkeypatch.setattr(search_module, "_legs", labelled_meanwhile)
+    found = search(filled, "crane", filters=Filters(labels=()))
+    assert "notes.txt" not in {chunk.document for chunk in found.chunks}
+
+
+def test_a_damaged_keyword_index_is_built_again(filled):
+    index = filled.active_index()
+    assert search(filled, "crane", mode="lexical").chunks
+    for file in (follow.folder_of(index) / "lexical").rglob("*.idx"):
+        file.write_bytes(b"\xff" * file.stat().st_size)
+    before = follow.lexical(index)
+    before._view = before._view and replace(before._view, searcher=before._view.index.searcher())
+    for _ in range(2):
+        search(filled, '"crane is being"', syntax=True)  # never a panic
+    assert {chunk.document for chunk in search(filled, "repaired", mode="lexical").chunks} == {"notes.txt"}
