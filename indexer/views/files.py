@@ -52,7 +52,8 @@ def page_image(request: HttpRequest, pk: int, page: int) -> HttpResponse:
     if width not in WIDTHS:
         raise BadInput(f"There are no pictures of that width. Choose one of: {', '.join(map(str, WIDTHS))}.")
     tag = f'"{document.sha256[:20]}-{page}-{width}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=86400"}
+    # Asked for anew each time, as a page of a deleted document must not be shown; answered by 304 when it is the same.
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if tag in request.headers.get("If-None-Match", ""):
         return HttpResponseNotModified(headers=headers)
     picture = sandbox.render_page(path_of(document), page, width)
