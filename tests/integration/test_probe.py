@@ -10,7 +10,6 @@ from django.urls import reverse
 
 from indexer import probe as probing
 from indexer import vectors
-from indexer.models import Recipe
 from tests.integration.test_vectors import fill, make_index
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,11 +36,11 @@ def test_an_empty_index_has_nothing_to_measure():
     assert probing.probe(make_index("empty")) == []
 
 
-def test_doctor_and_the_admin_panel_name_a_bad_index_and_the_cure(index, client):
+def test_doctor_and_the_admin_panel_name_a_bad_index_and_the_cure(index, client, monkeypatch):
     vectors.build(index)
-    recipe = Recipe.objects.create(kind=Recipe.Kind.ANSWER, name="hasty", params={"ef_search": 1, "recall_floor": 1.0})
-    index.corpus.answer_recipe = recipe
-    index.corpus.save()
+    indexed = vectors._indexed
+    # As bad as can be: what lies opposite.
+    monkeypatch.setattr(vectors, "_indexed", lambda index, vector, *rest: indexed(index, -vector, *rest))
     out = StringIO()
     with pytest.raises(SystemExit):
         call_command("doctor", index="probed", json=True, stdout=out)
