@@ -6,6 +6,7 @@ index can serve it, and for the other the sort is switched off.
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -26,6 +27,9 @@ EXACT_SCOPE_ROWS = 20_000
 BUILD_WHILE_LOADING_ROWS = 200_000
 BYTES_PER_LINKED_ROW = 450  # of HNSW with m = 16, beside the vector itself; measured: benchmarks/search/vectors.py
 LONGEST_EF_SEARCH = 1_000  # pgvector's limit
+KNOWN_SECONDS = 10.0  # how long a search believes what it knows of the vector index
+
+_known: dict[int, tuple[float, "VectorIndex | None"]] = {}  # by index: when asked, and the answer
 
 # What may not be found is little, so it is excluded by two small anti-joins rather than proven by two large joins. They
 # are part of the scan: with iterative scans on, the index goes on until k rows have passed them.
@@ -86,7 +90,7 @@ def search(
     """
     if exact or (scope is not None and scope.chunks <= EXACT_SCOPE_ROWS):
         return Scan(_exact(index, vector, k, scope), "exact")
-    built = vector_index(index)
+    built = _known_vector_index(index)
     if built is None or not built.valid:
         return Scan(_exact(index, vector, k, scope), "exact")
     hits = _indexed(index, vector, k, scope, recipe, built)
@@ -101,6 +105,15 @@ def vector_index(index: Index) -> VectorIndex | None:
         cursor.execute(VECTOR_INDEX, [_name(index)])
         row = cursor.fetchone()
     return VectorIndex(*row) if row else None
+
+
+def _known_vector_index(index: Index) -> VectorIndex | None:
+    """As of some seconds ago: asking takes longer than many a search, and either plan is right at any time."""
+    seen, built = _known.get(index.pk, (-math.inf, None))
+    if time.monotonic() - seen > KNOWN_SECONDS:
+        built = vector_index(index)
+        _known[index.pk] = (time.monotonic(), built)
+    return built
 
 
 def count(index: Index) -> int:
@@ -151,6 +164,7 @@ def build(index: Index) -> bool:
     Runs outside a transaction (CONCURRENTLY): searches and writes go on meanwhile. IVFFlat is built again when there
     are twice as many rows as its lists were meant for.
     """
+    _known.pop(index.pk, None)
     recipe = recipe_value(index.recipe_id)
     if recipe.vector_store != "pgvector":
         return False
@@ -193,6 +207,7 @@ def _building(index: Index, rows: int) -> Iterator[Any]:
         try:
             yield cursor
         finally:
+            _known.pop(index.pk, None)
             cursor.execute("RESET maintenance_work_mem")
             cursor.execute("RESET max_parallel_maintenance_workers")
 

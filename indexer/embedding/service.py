@@ -202,9 +202,10 @@ async def _failure(request: Request, error: Exception) -> Response:
 def main(arguments: list[str] | None = None) -> None:
     """Run the service until SIGTERM or SIGINT; exits with 1 and a sentence when it cannot start."""
     options = _options(arguments)
-    # Read when torch is loaded. Threads that spin while they wait for each other cost a short query next to nothing on
-    # an idle machine, but ten times its time where cores are shared with PostgreSQL and a worker (docs/log.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Read when torch is loaded. OpenMP's threads spin while they wait for each other: with its default of 300,000
+    # rounds a short query takes 60 times as long where cores are shared with PostgreSQL and a worker; not spinning at
+    # all costs it a third on an idle machine (docs/log.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn drains first, then raises the signal again
     try:
         _serve(options)
