@@ -17,8 +17,7 @@ Hits = list[tuple[int, float]]
 def dense(index: Index, vector: np.ndarray, k: int, recipe: AnswerRecipe, within: Scope | None = None) -> Scan:
     """The k chunks nearest to a unit vector, float32 [index.dimensions], by inner product.
 
-    FAISS serves an index whose recipe says so; where it is behind PostgreSQL by more than a search can mend, or has not
-    enough in scope, PostgreSQL answers.
+    FAISS serves an index whose recipe says so; where it is behind by more than a search can mend, PostgreSQL answers.
     """
     if recipe_value(index.recipe_id).vector_store == "pgvector":
         return vectors.search(index, vector, k, recipe, within)

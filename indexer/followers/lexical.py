@@ -12,7 +12,8 @@ import json
 import logging
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,14 +65,15 @@ class LexicalFollower(FolderFollower[_View]):
     def chunk_ids(self) -> set[int]:
         from tantivy import Query
 
-        searcher = self._current().searcher
-        everything = searcher.search(
-            Query.all_query(), max(searcher.num_docs, 1), count=False, order_by_field="chunk_id"
-        )
-        return {chunk_id for chunk_id, _ in everything.hits}
+        def everything(view: _View) -> set[int]:
+            most = max(view.searcher.num_docs, 1)
+            found = view.searcher.search(Query.all_query(), most, count=False, order_by_field="chunk_id")
+            return {chunk_id for chunk_id, _ in found.hits}
+
+        return self._look(everything)
 
     def apply(self, documents: Iterable[DocumentEntries], watermark: int) -> None:
-        with locked(self._lock):
+        with locked(self._lock), self._panics_caught():
             index = self._open_or_create().index
             with self._disk_errors():
                 writer = index.writer(HEAP_BYTES, num_threads=1)
@@ -101,7 +103,7 @@ class LexicalFollower(FolderFollower[_View]):
         terms = self.terms(query)
         if not terms or (documents is not None and not documents):
             return []
-        return self._sound_or_anew(lambda view: self._search(view, query, terms, k, documents))
+        return self._look(lambda view: self._search(view, query, terms, k, documents))
 
     def _search(
         self, view: _View, query: str | ParsedQuery, terms: list[str], k: int, documents: Collection[int] | None
@@ -121,7 +123,7 @@ class LexicalFollower(FolderFollower[_View]):
 
         Chunks that are not in the index are left out, unless the query has no phrase and excludes nothing.
         """
-        return self._sound_or_anew(lambda view: self._matching(view, query, chunk_ids))
+        return self._look(lambda view: self._matching(view, query, chunk_ids))
 
     def _matching(self, view: _View, query: ParsedQuery, chunk_ids: Collection[int]) -> set[int]:
         from tantivy import Query
@@ -133,24 +135,28 @@ class LexicalFollower(FolderFollower[_View]):
         hits = view.searcher.search(found, len(chunk_ids), count=False).hits
         return set(view.searcher.fast_field_values("chunk_id", [address for _, address in hits]))
 
-    def _sound_or_anew(self, look: Callable[[_View], T]) -> T:
-        """``look`` at the index; where its files were damaged since they were checked, at one that is checked again.
+    def _look(self, look: Callable[[_View], T]) -> T:
+        """``look`` at the index; once more where its files turn out to be damaged, as it is built anew then."""
+        try:
+            with self._panics_caught():
+                return look(self._current())
+        except Unavailable:
+            with self._panics_caught():
+                return look(self._current())
 
-        tantivy panics over them, which no ``except Exception`` catches.
+    @contextmanager
+    def _panics_caught(self) -> Iterator[None]:
+        """tantivy panics over files damaged since they were checked, and no ``except Exception`` catches that.
+
+        Raises Unavailable, and forgets what was checked: the next look finds the damage and starts again from zero.
         """
         try:
-            return look(self._current())
-        except BaseException as error:
-            if type(error).__name__ != "PanicException" and not isinstance(error, ValueError):
-                raise
-            log.warning("The keyword index in %s failed (%s): its files are checked again.", self._folder, error)
-            self._view, self._sound = None, frozenset()
-        try:
-            return look(self._current())
+            yield
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise
-            raise Unavailable(f"The keyword index in {self._folder} cannot be read: {error}. Delete it.") from None
+            self._view, self._sound = None, frozenset()
+            raise Unavailable(f"The keyword index in {self._folder} is damaged, and checked again: {error}") from error
 
     def terms(self, query: str | ParsedQuery) -> list[str]:
         """What is searched for, each term once."""

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from indexer import corpora, embedder, follow, fsck, pipeline, reindex, store
+from indexer import corpora, follow, fsck, pipeline, reindex, store
 from indexer.documents import path_of
 from indexer.ingest import ingest_paths
 from indexer.models import Chunk, Corpus, Document, Index, Recipe
@@ -51,17 +51,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def _clean(settings, toy_embedding_service, monkeypatch):
-    settings.EMBED_URL, settings.EMBED_MODEL = toy_embedding_service, "hashing"
+def _clean(toy_platform, monkeypatch):
     monkeypatch.setattr(reindex, "SEARCHES_END", 0.0)
-    embedder._client.cache_clear()
-    clear_jobs()
-    for folder in ("files", "followers"):
-        shutil.rmtree(settings.VAR_DIR / folder, ignore_errors=True)
-    for finding in fsck.examine():
-        finding.mend()
-    yield
-    embedder._client.cache_clear()
 
 
 def content(name: str, version: int) -> str:

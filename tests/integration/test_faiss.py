@@ -19,6 +19,7 @@ from indexer.followers.base import DocumentEntries, Entry
 from indexer.followers.faiss import FaissFollower
 from indexer.followers.faiss_rows import Extent
 from ragplat.errors import BadInput, Unavailable
+from tests.damage import cut_manifest, damage_manifest, remove_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 D = 16
@@ -274,19 +275,6 @@ def test_reopening_an_index_keeps_it_without_a_warning(folder, caplog):
 
 def file_named(folder: Path, start: str) -> Path:
     return next(path for path in (folder / "rows").rglob(f"{start}*") if path.is_file())
-
-
-def damage_manifest(folder: Path) -> None:
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"watermark": 7', '"watermark": 9'))
-
-
-def cut_manifest(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"format": 1')
-
-
-def remove_manifest(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
 
 
 def forge_a_structure(folder: Path) -> None:

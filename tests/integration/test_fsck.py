@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from indexer import audit, corpora, embedder, follow, fsck, reindex, store
+from indexer import audit, corpora, follow, fsck, reindex, store
 from indexer.documents import path_of
 from indexer.followers.base import DocumentEntries, Entry
 from indexer.models import Chunk, Corpus, Document, Index, IndexedDocument, Recipe
@@ -16,22 +16,8 @@ from indexer.search import search
 from indexer.upload import accept
 from tests.jobs import clear_jobs, run_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("toy_platform")]
 SHA = "ab" + "0" * 62
-
-
-@pytest.fixture(autouse=True)
-def _clean(settings, toy_embedding_service):
-    """What earlier tests left: Django empties its tables between them, but no partitions, folders or queues."""
-    settings.EMBED_URL, settings.EMBED_MODEL = toy_embedding_service, "hashing"
-    embedder._client.cache_clear()
-    clear_jobs()
-    for folder in ("files", "followers"):
-        shutil.rmtree(settings.VAR_DIR / folder, ignore_errors=True)
-    for finding in fsck.examine():
-        finding.mend()
-    yield
-    embedder._client.cache_clear()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import indexer.followers.lexical as lexical
 from indexer.followers.base import DocumentEntries, Entry
 from indexer.followers.lexical import LexicalFollower
 from ragplat.errors import BadInput, Unavailable
+from tests.damage import cut_manifest, damage_manifest, remove_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,19 +84,6 @@ def test_reopening_an_index_keeps_it_without_a_warning(folder, caplog):
     again = follower(folder)
     assert (again.watermark(), again.count(), len(again.search("alpha", 50))) == (7, 29, 29)
     assert caplog.text == ""
-
-
-def damage_manifest(folder: Path) -> None:
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"watermark": 7', '"watermark": 9'))
-
-
-def cut_manifest(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"format": 1')
-
-
-def remove_manifest(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
 
 
 def flip_a_bit(folder: Path) -> None:

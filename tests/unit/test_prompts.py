@@ -8,26 +8,12 @@ from hypothesis import strategies as st
 
 from inference.prompts import build
 from ragplat.errors import BadInput
-from ragplat.types import ScoredChunk
+from tests.chunks import scored
 
 
 def chunk(i: int, text: str = "", document: int = 1, start: int | None = None, rank: int | None = None, **more):
-    text = text or f"Text of chunk {i}."
-    start = 1000 * i if start is None else start
-    fields = {
-        "chunk_id": i,
-        "document_id": document,
-        "document": f"doc-{document}.md",
-        "ordinal": i,
-        "start": start,
-        "end": start + len(text),
-        "page": None,
-        "context": "",
-        "text": text,
-        "score": 1.0 / (rank or i),
-        "rank": rank or i,
-    }
-    return ScoredChunk(**fields | more)
+    fields = {"score": 1.0 / (rank or i), "rank": rank or i} | more
+    return scored(i, text or f"Text of chunk {i}.", document, 1000 * i if start is None else start, **fields)
 
 
 def words(text: str) -> int:

@@ -9,25 +9,13 @@ from indexer import steps
 from indexer.steps import Row
 from ragplat.errors import BadInput
 from ragplat.types import ScoredChunk
+from tests.chunks import scored
 
 WORDS = [a + b + c for a in "bcdfghkl" for b in "aeiou" for c in "lmnprstvwz"]
 
 
 def chunk(i: int, text: str = "", document: int = 1, start: int = 0, score: float | None = None, **more) -> ScoredChunk:
-    fields = {
-        "chunk_id": i,
-        "document_id": document,
-        "document": f"doc-{document}.md",
-        "ordinal": i,
-        "start": start,
-        "end": start + len(text),
-        "page": None,
-        "context": "",
-        "text": text,
-        "score": 1 - i / 1000 if score is None else score,
-        "rank": i,
-    }
-    return ScoredChunk(**fields | more)
+    return scored(i, text, document, start, **({} if score is None else {"score": score}) | more)
 
 
 def ids(chunks) -> list[int]:

@@ -3,24 +3,21 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
-from subprocess import Popen
 
-from django.conf import settings
 from django.core.management import BaseCommand
-from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateWorker
 from tqdm import tqdm
 
 from indexer import corpora
 from indexer.documents import add_tags
 from indexer.ingest import Report, ingest_paths, settled
 from indexer.models import Corpus, Document, Recipe
+from indexer.tasks import working
 from ragplat import supervisor
-from ragplat.errors import BadInput, Unavailable
+from ragplat.errors import BadInput
 
 
 class Command(BaseCommand):
@@ -47,12 +44,7 @@ class Command(BaseCommand):
             if tag:
                 add_tags(ids, tag)
             if wait and any(settled(ids).get(state) for state in Document.UNDER_WAY):
-                worker = None
-                if not _worker_lives():
-                    self._note("No worker is running: starting one for this command.")
-                    worker = supervisor.start(supervisor.services()["worker"])
-                    running.callback(supervisor.stop, [worker])
-                _wait(ids, worker)
+                _wait(ids, running.enter_context(working(self._note)))
         states = settled(ids)
         if json:
             self.stdout.write(_as_json(report, states))
@@ -107,16 +99,8 @@ def _corpus(slug: str, recipe: str, language: str) -> Corpus:
     return corpus
 
 
-def _worker_lives() -> bool:
-    since = timezone.now() - timedelta(seconds=settings.WORKER_STALLED_SECONDS)
-    return ProcrastinateWorker.objects.filter(last_heartbeat__gt=since).exists()
-
-
-def _wait(documents: list[int], worker: Popen | None) -> None:
-    """Follow the documents until none is under way, with a bar on a terminal.
-
-    Raises Unavailable when ``worker``, the one started for this command, has ended.
-    """
+def _wait(documents: list[int], check_worker: Callable[[], None]) -> None:
+    """Follow the documents until none is under way, with a bar on a terminal; ``check_worker`` may raise."""
     with tqdm(total=len(documents), unit=" documents", disable=None, file=sys.stderr) as bar:
         while True:
             states = settled(documents)
@@ -125,8 +109,7 @@ def _wait(documents: list[int], worker: Popen | None) -> None:
             bar.refresh()
             if not under_way:
                 return
-            if worker is not None and worker.poll() is not None:
-                raise Unavailable(f"The worker ended. {supervisor.tail('worker')}")
+            check_worker()
             time.sleep(0.3)
 
 

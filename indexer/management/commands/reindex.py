@@ -15,7 +15,7 @@ from indexer.corpora import named
 from indexer.models import Corpus, Index
 from indexer.tasks import working
 from ragplat import supervisor
-from ragplat.errors import BadInput
+from ragplat.errors import BadInput, EmbedderUnavailable
 
 POLL = 0.3  # seconds
 
@@ -50,7 +50,7 @@ class Command(BaseCommand):
                 self._bring_in(reindex.start(target, recipe), wait=wait or swap, swap=swap)
             elif swap or wait:
                 self._bring_in(_shadow(target), wait=wait, swap=swap)
-            indexes, agreement = _described(target), _agreement(target)
+            indexes, agreement = _described(target), self._agreement(target)
         if json:
             content = {"indexes": indexes, "agreement": agreement}
             self.stdout.write(jsonlib.dumps(content, ensure_ascii=False, indent=1, default=str))
@@ -59,6 +59,17 @@ class Command(BaseCommand):
 
     def _embedder(self, needed: bool) -> AbstractContextManager[None]:
         return supervisor.embedding_service(self._note) if needed else nullcontext()
+
+    def _agreement(self, corpus: Corpus) -> dict[str, Any] | None:
+        """The new index beside the active one, once it is ready."""
+        new, old = reindex.shadow(corpus), corpus.active_index()
+        if new is None or new.state != Index.State.READY:
+            return None
+        try:
+            return asdict(reindex.agreement(old, new)) | {"uncovered": reindex.uncovered(new, old)}
+        except EmbedderUnavailable as error:  # what was asked for is done; only the comparison is missing
+            self._note(f"The two indexes were not compared. {error}")
+            return None
 
     def _note(self, line: str) -> None:
         self.stderr.write(line)
@@ -128,11 +139,3 @@ def _described(corpus: Corpus) -> list[dict[str, Any]]:
         | asdict(reindex.progress(index))
         for index in corpus.indexes.select_related("recipe").order_by("pk")
     ]
-
-
-def _agreement(corpus: Corpus) -> dict[str, Any] | None:
-    """The new index beside the active one, once it is ready."""
-    new, old = reindex.shadow(corpus), corpus.active_index()
-    if new is None or new.state != Index.State.READY:
-        return None
-    return asdict(reindex.agreement(old, new)) | {"uncovered": reindex.uncovered(new, old)}
