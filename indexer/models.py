@@ -83,7 +83,10 @@ class Corpus(models.Model):
         return self.title
 
     def active_index(self) -> "Index":
-        return self.indexes.get(state=Index.State.ACTIVE)
+        # Not `self.indexes`: making that manager takes as long as the query, and every search begins here.
+        index = Index.objects.get(corpus=self, state=Index.State.ACTIVE)
+        index.corpus = self
+        return index
 
 
 class Membership(models.Model):

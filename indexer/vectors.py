@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection, transaction
-from pgvector import HalfVector
 
 from indexer.models import Document, Index, recipe_value
 from indexer.scope import Scope
@@ -34,11 +33,11 @@ _known: dict[int, tuple[float, "VectorIndex | None"]] = {}  # by index: when ask
 # What may not be found is little, so it is excluded by two small anti-joins rather than proven by two large joins. They
 # are part of the scan: with iterative scans on, the index goes on until k rows have passed them.
 SEARCH = """
-SELECT v.chunk_id, -(v.embedding::halfvec({dimensions}) <#> %s::halfvec({dimensions})) AS score
+SELECT v.chunk_id, (v.embedding::halfvec({dimensions}) <#> %s::halfvec({dimensions})) {exact} AS distance
 FROM indexer_vector_{index} v
 WHERE NOT EXISTS (SELECT 1 FROM indexer_chunk_{index} c WHERE c.id = v.chunk_id AND NOT c.enabled)
   AND NOT EXISTS (SELECT 1 FROM indexer_document d WHERE d.id = v.document_id AND d.state <> 'ready') {scope}
-ORDER BY (v.embedding::halfvec({dimensions}) <#> %s::halfvec({dimensions})) {exact}
+ORDER BY distance
 LIMIT %s
 """
 
@@ -127,7 +126,7 @@ def _exact(index: Index, vector: np.ndarray, k: int, scope: Scope | None) -> lis
     with connection.cursor() as cursor:
         # Adding 0 changes no order, but no index is made for it.
         cursor.execute(*_statement(index, vector, k, scope, exact="+ 0"))
-        return cursor.fetchall()
+        return [(chunk_id, -distance) for chunk_id, distance in cursor.fetchall()]
 
 
 def _indexed(
@@ -138,7 +137,8 @@ def _indexed(
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(TUNING.format(ef_search=ef_search, probes=probes))
         cursor.execute(*_statement(index, vector, k if scope is None else k + SPARE_ROWS, scope, exact=""))
-        return sorted(cursor.fetchall(), key=lambda hit: (-hit[1], hit[0]))[:k]
+        nearest = sorted(cursor.fetchall(), key=lambda row: (row[1], row[0]))[:k]
+    return [(chunk_id, -distance) for chunk_id, distance in nearest]
 
 
 def _statement(index: Index, vector: np.ndarray, k: int, scope: Scope | None, exact: str) -> tuple[str, list[Any]]:
@@ -148,10 +148,15 @@ def _statement(index: Index, vector: np.ndarray, k: int, scope: Scope | None, ex
     elif scope is not None:
         subquery, params = scope.sql()
         within = f"AND v.document_id IN ({subquery})"
-    text = HalfVector(vector).to_text()
-    numbers = {"index": int(index.pk), "dimensions": int(index.dimensions)}
     head, tail = SEARCH.split("{scope}")
-    return head.format(**numbers) + within + tail.format(**numbers, exact=exact), [text, *params, text, k]
+    numbers = {"index": int(index.pk), "dimensions": int(index.dimensions)}
+    return head.format(**numbers, exact=exact) + within + tail, [_text(vector), *params, k]
+
+
+def _text(vector: np.ndarray) -> str:
+    """A vector as pgvector reads it, rounded to the halves it compares: five digits tell any two of them apart."""
+    numbers = vector.astype(np.float16).tolist()
+    return "[" + ",".join(["%.5g"] * len(numbers)) % tuple(numbers) + "]"
 
 
 def _more_than(index: Index, found: int, scope: Scope | None) -> bool:

@@ -1,17 +1,18 @@
 """The way to the embedding service: texts in, unit vectors or reranking scores out."""
 
+import json
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import httpx
 import numpy as np
 
 from indexer.embedding import wire
+from indexer.embedding.connection import Broken, Connections, Response
 from indexer.embedding.models import BUILT_IN
 from indexer.embedding.tokenizer import ModelTokenizer, check_texts
-from ragplat.errors import BadInput, BadSetting, EmbedderUnavailable
+from ragplat.errors import BadInput, EmbedderUnavailable
 
 REQUEST_TOKENS = 8192  # of one bulk request: some 3 s of a CPU core, so that other jobs get their turn
 PATIENCE = {"query": 10.0, "rerank": 30.0, "bulk": 120.0}  # seconds until one gives up: a person waits for a query
@@ -44,8 +45,8 @@ class EmbeddingClient:
         self.url = url
         self.fingerprint = fingerprint
         self.tokenizer = ModelTokenizer.load(model, max_tokens)
-        self._http = _connect(url)
-        weakref.finalize(self, self._http.close)  # a client is shared and cached: nobody can tell when to close it
+        self._connections = Connections(url)
+        weakref.finalize(self, self._connections.close)  # nobody can tell when: clients are shared and cached
         self._service: dict[str, Any] | None = None  # its info, once seen and found to fit
 
     def embed_documents(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray:
@@ -72,7 +73,7 @@ class EmbeddingClient:
         if not texts:
             return Reranked(np.empty(0, dtype=np.float32), 0, "")
         body = {"query": query, "texts": list(texts), "model": model}
-        response = self._send("POST", "/rerank", "rerank", json=body)
+        response = self._send("POST", "/rerank", "rerank", json.dumps(body).encode())
         scores = np.empty(len(texts), dtype=np.float32)
         for one in response.json():
             scores[one["index"]] = one["score"]
@@ -101,9 +102,9 @@ class EmbeddingClient:
         dimensions = service["dimensions"]
         vectors = np.empty((len(ids), dimensions), dtype=np.float32)
         for part in _requests(ids):
-            response = self._send("POST", "/packed", lane, params={"lane": lane}, content=wire.pack(ids[part]))
+            response = self._send("POST", f"/packed?lane={lane}", lane, wire.pack(ids[part]))
             self._check_fingerprint(response.headers.get(wire.FINGERPRINT_HEADER, ""), service["fingerprint"])
-            vectors[part] = np.frombuffer(response.content, dtype="<f4").reshape(-1, dimensions)
+            vectors[part] = np.frombuffer(response.body, dtype="<f4").reshape(-1, dimensions)
         return vectors
 
     def _check(self, info: dict[str, Any]) -> None:
@@ -130,18 +131,18 @@ class EmbeddingClient:
                 "the documents into a new corpus."
             )
 
-    def _send(self, method: str, path: str, lane: str, *, patience: float | None = None, **request) -> httpx.Response:
+    def _send(self, method: str, path: str, lane: str, body: bytes = b"", *, patience: float | None = None) -> Response:
         """One request, tried again while the service is away or busy. Embedding twice does no harm."""
         deadline = time.monotonic() + (patience or PATIENCE[lane])
         pause = FIRST_PAUSE
         while True:
             remaining = max(deadline - time.monotonic(), 0.001)
             try:
-                response = self._http.request(method, path, timeout=remaining, **request)
-            except httpx.TransportError as error:
-                problem, wait = f"{type(error).__name__}: {error}", pause
+                response = self._connections.request(method, path, body, timeout=remaining)
+            except Broken as error:
+                problem, wait = getattr(error, "strerror", None) or str(error) or type(error).__name__, pause
             else:
-                if response.status_code not in (429, 503):
+                if response.status not in (429, 503):
                     return self._accept(response)
                 problem, wait = _message(response), float(response.headers.get("retry-after", pause))
             wait = min(wait, LONGEST_PAUSE)
@@ -150,24 +151,12 @@ class EmbeddingClient:
             time.sleep(wait)
             pause *= 2
 
-    def _accept(self, response: httpx.Response) -> httpx.Response:
-        if response.is_success:
+    def _accept(self, response: Response) -> Response:
+        if 200 <= response.status < 300:
             return response
-        if response.status_code < 500:
+        if 400 <= response.status < 500:
             raise BadInput(f"The embedding service does not accept this: {_message(response)}")
         raise EmbedderUnavailable(f"The embedding service at {self.url} failed: {_message(response)}")
-
-
-def _connect(url: str) -> httpx.Client:
-    scheme, _, rest = url.partition("://")
-    # The environment's proxies are not for a service of ours.
-    if scheme == "unix" and rest.startswith("/"):
-        return httpx.Client(transport=httpx.HTTPTransport(uds=rest), base_url="http://embed", trust_env=False)
-    if scheme in ("http", "https") and rest:
-        return httpx.Client(base_url=url, trust_env=False)
-    raise BadSetting(
-        f'The address of the embedding service is "{url}". Allowed: unix:///folder/embed.sock or http://host:port.'
-    )
 
 
 def _requests(ids: Sequence[np.ndarray]) -> Iterator[slice]:
@@ -182,8 +171,8 @@ def _requests(ids: Sequence[np.ndarray]) -> Iterator[slice]:
         yield slice(start, len(ids))
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: Response) -> str:
     try:
         return response.json()["error"]
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code} without an explanation; is this address an embedding service?"
+        return f"HTTP {response.status} without an explanation; is this address an embedding service?"

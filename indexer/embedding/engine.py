@@ -1,8 +1,8 @@
 """Batches texts for the backends: ordered by length, cut by a token budget, urgent ones first."""
 
+import heapq
 import itertools
 import math
-import queue
 import threading
 import time
 from collections import Counter
@@ -19,6 +19,8 @@ from ragplat.errors import EmbedderUnavailable
 
 # Padded tokens of one pass: larger ones are no faster on a CPU, and a query waits for the one that is running.
 BATCH_TOKENS = 512
+# What a pass costs on a CPU besides its tokens, in tokens: batches are joined where that adds less padding.
+PASS_TOKENS = 16
 QUEUE_TOKENS = 65_536  # about 20 s of work on one CPU core
 BULK_SHARE = 0.8  # of the queue: the rest is kept for queries
 RERANK_TOKENS = 65_536  # of pairs, in a queue of their own: reranking and embedding never shut each other out
@@ -67,14 +69,17 @@ class _Batch:
 
     lane: int
     arrival: int
-    job: _Job | None = field(compare=False)  # None: stop
-    rows: np.ndarray | None = field(compare=False, default=None)
+    job: _Job = field(compare=False)
+    rows: np.ndarray = field(compare=False)  # positions of the texts in the job
+    texts: list[Sized] = field(compare=False)
+    padded: int = field(compare=False)  # tokens of a pass of these texts alone
 
 
 class Engine:
     """Runs an embedder, and a reranker if there is one, on one thread of its own.
 
-    Queries overtake reranking, and both overtake bulk work, at the next batch.
+    Queries overtake reranking, and both overtake bulk work, at the next batch. What waits in one lane shares a pass
+    where that is cheaper, so many clients at once are served faster than one after the other.
     ``load`` and ``load_reranker`` make the backends, and are called on that thread: OpenMP keeps a pool for each thread
     that computes, and a second pool, of the thread that loaded, makes short inputs 1.4 times as slow. What they raise
     is raised here.
@@ -93,9 +98,9 @@ class Engine:
     ):
         self._batch_tokens = batch_tokens
         self._limits = {"query": queue_tokens, "rerank": rerank_tokens, "bulk": int(queue_tokens * BULK_SHARE)}
-        self._queue: queue.PriorityQueue[_Batch] = queue.PriorityQueue()
         self._arrivals = itertools.count()
-        self._lock = threading.Lock()  # guards the two below
+        self._changed = threading.Condition()  # guards the three below
+        self._waiting: list[_Batch] = []  # a heap
         self._queued_tokens: Counter[str] = Counter()  # by queue: "embed", "rerank"
         self._closed = False
         self._tokens_per_second = 1000.0  # a running mean, for Retry-After
@@ -133,17 +138,21 @@ class Engine:
             job.future.set_result(result)
             return job.future
         lengths = [len(text) for text in texts]
-        with self._lock:
+        with self._changed:
             self._admit(sum(lengths), lane, queue)
             for rows in batches(lengths, self._batch_tokens):
-                self._queue.put(_Batch(PRIORITIES.index(lane), next(self._arrivals), job, rows))
+                padded = len(rows) * max(lengths[row] for row in rows)
+                some = [texts[row] for row in rows]
+                batch = _Batch(PRIORITIES.index(lane), next(self._arrivals), job, rows, some, padded)
+                heapq.heappush(self._waiting, batch)
+            self._changed.notify()
         return job.future
 
     def close(self) -> None:
         """Finish what is queued, then stop. Later requests raise EmbedderUnavailable."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            self._queue.put(_Batch(len(PRIORITIES), next(self._arrivals), None))
+            self._changed.notify()
         self._thread.join()
 
     def _admit(self, tokens: int, lane: str, queue: str) -> None:
@@ -160,24 +169,61 @@ class Engine:
         except BaseException as error:  # raised again where the engine is made
             loaded.set_exception(error)
             return
-        while (batch := self._queue.get()).job is not None:
-            texts = [batch.job.texts[row] for row in batch.rows]
-            if not batch.job.future.done():
-                self._compute(batch.job, batch.rows, texts)
-            with self._lock:
-                self._queued_tokens[batch.job.queue] -= sum(len(text) for text in texts)
+        while together := self._next():
+            self._compute([batch for batch in together if not batch.job.future.done()])
+            with self._changed:
+                for batch in together:
+                    self._queued_tokens[batch.job.queue] -= sum(len(text) for text in batch.texts)
 
-    def _compute(self, job: _Job, rows: np.ndarray, texts: list) -> None:
+    def _next(self) -> list[_Batch]:
+        """The most urgent batch and those behind it that are cheaper in one pass with it; none when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            together: list[_Batch] = []
+            while self._waiting and (not together or self._cheaper_together([*together, self._waiting[0]])):
+                together.append(heapq.heappop(self._waiting))
+            return together
+
+    def _cheaper_together(self, batches: list[_Batch]) -> bool:
+        """Whether the last of ``batches`` is of the others' lane and costs less in their pass than in its own."""
+        *others, last = batches
+        if last.lane != others[0].lane:
+            return False
+        padded = _padded(batches)
+        return padded <= min(self._batch_tokens, _padded(others) + last.padded + PASS_TOKENS)
+
+    def _compute(self, together: list[_Batch]) -> None:
+        """One pass for all. Where it fails, one for each: a text that breaks it must not break other requests."""
+        if not together:
+            return
         started = time.perf_counter()
-        # The future may be cancelled at any moment, by a caller that went away.
-        with suppress(InvalidStateError):
-            try:
-                job.result[rows] = job.compute(texts)
-            except Exception as error:  # handed to the caller: the engine must outlive any batch
-                job.future.set_exception(error)
-                return
-            job.remaining -= len(rows)
-            if not job.remaining:
-                job.future.set_result(job.result)
+        texts = [text for batch in together for text in batch.texts]
+        try:
+            values = together[0].job.compute(texts)
+        except Exception as error:  # handed to the caller: the engine must outlive any batch
+            if len(together) == 1:
+                with suppress(InvalidStateError):  # cancelled meanwhile, by a caller that went away
+                    together[0].job.future.set_exception(error)
+            else:
+                for batch in together:
+                    self._compute([batch])
+            return
+        ends = itertools.accumulate(len(batch.texts) for batch in together)
+        for batch, end in zip(together, ends, strict=True):
+            _deliver(batch, values[end - len(batch.texts) : end])
         rate = sum(len(text) for text in texts) / (time.perf_counter() - started)
         self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
+
+
+def _padded(batches: list[_Batch]) -> int:
+    """The tokens of a pass of all these batches."""
+    return sum(len(batch.texts) for batch in batches) * max(len(text) for batch in batches for text in batch.texts)
+
+
+def _deliver(batch: _Batch, values: np.ndarray) -> None:
+    job = batch.job
+    job.result[batch.rows] = values
+    job.remaining -= len(batch.rows)
+    if not job.remaining:
+        with suppress(InvalidStateError):  # cancelled meanwhile, by a caller that went away
+            job.future.set_result(job.result)

@@ -91,6 +91,56 @@ def test_queries_overtake_bulk_work_at_the_next_batch(held):
     assert recorder.seen == [[999], [7], [100], [101], [102]]
 
 
+@pytest.fixture
+def held_wide():
+    """An engine of batches of 64 tokens whose first batch is held back."""
+    recorder = Recorder(held=True)
+    engine = Engine(lambda: recorder, batch_tokens=64)
+    engine.submit(texts(10, first=999))
+    assert recorder.started.acquire(timeout=10)
+    yield engine, recorder
+    recorder.go.set()
+    engine.close()
+
+
+def test_waiting_queries_share_a_pass_where_padding_costs_less_than_a_pass(held_wide):
+    engine, recorder = held_wide
+    bulk = engine.submit(texts(10, first=500))
+    waiting = [engine.submit(texts(length, first=first), "query") for first, length in ((1, 10), (2, 12), (3, 50))]
+    recorder.go.set()
+    assert [one.result(10).tolist() for one in waiting] == [[[1]], [[2]], [[3]]]
+    assert bulk.result(10).tolist() == [[500]]
+    assert recorder.seen == [[999], [1, 2], [3], [500]]  # 3 texts of 50 tokens are over the budget of a pass
+
+
+def test_a_text_that_breaks_a_shared_pass_fails_its_own_request_only(held_wide):
+    engine, recorder = held_wide
+    good, bad, other = (engine.submit(texts(5, first=first), "query") for first in (1, -5, 2))
+    recorder.go.set()
+    assert good.result(10).tolist() == [[1]]
+    assert other.result(10).tolist() == [[2]]
+    with pytest.raises(RuntimeError, match="broken weights"):
+        bad.result(10)
+    assert recorder.seen == [[999], [1, -5, 2], [1], [-5], [2]]
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=12))
+def test_shared_passes_keep_to_the_budget_and_give_each_request_its_own(requests):
+    recorder = Recorder(held=True)
+    engine = Engine(lambda: recorder, batch_tokens=48)
+    length_of, futures = {}, []
+    for number, lengths in enumerate(requests):
+        first = 100 * number
+        length_of |= {first + place: length for place, length in enumerate(lengths)}
+        futures.append((first, len(lengths), engine.submit(texts(*lengths, first=first), "query")))
+    recorder.go.set()
+    for first, count, future in futures:
+        assert future.result(10).ravel().tolist() == list(range(first, first + count))
+    engine.close()
+    for seen in recorder.seen:
+        assert len(seen) == 1 or len(seen) * max(length_of[one] for one in seen) <= 48
+
+
 def test_reranking_comes_between_queries_and_bulk_work(held):
     engine, recorder = held
     bulk = engine.submit(texts(10, first=100))
