@@ -75,6 +75,7 @@ def supersede(document: Document) -> list[str]:
                 removed.append(old.name)
                 document.tags = sorted({*document.tags, *old.tags})
                 document.labels = document.labels or old.labels
+                old.superseded = True
                 old.delete()
     if removed:
         document.save(update_fields=["tags", "labels"])

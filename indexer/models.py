@@ -164,6 +164,7 @@ class Document(models.Model):
         EMPTY = "empty"
 
     UNDER_WAY = (State.QUEUED, State.PARSING, State.CHUNKING, State.EMBEDDING)
+    superseded = False  # set on a row that is deleted because a newer version of its file has come
 
     corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="documents")
     name = models.CharField(max_length=500, help_text="As people know it: a file name or a path in the folder.")

@@ -8,6 +8,7 @@ class InferenceConfig(AppConfig):
     name = "inference"
 
     def ready(self) -> None:
+        from inference import forgetting  # noqa: F401 (it listens for deleted documents)
         from inference.generators import registry
         from ragplat.registry import extend
 

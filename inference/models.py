@@ -1,6 +1,7 @@
 """Conversations: questions and their answers, kept with everything needed to show them again."""
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 from indexer.models import Corpus, Recipe
@@ -45,6 +46,8 @@ class Turn(models.Model):
 
     class Meta:
         ordering = ["id"]
+        # Which answers cite a document that is being deleted.
+        indexes = [GinIndex(name="turn_citations", fields=["citations"], opclasses=["jsonb_path_ops"])]
 
     def __str__(self) -> str:
         return self.question[:80]

@@ -175,10 +175,8 @@ def _paged(resolved: Answer) -> Answer:
 
 
 def _ranks(chunk: ScoredChunk) -> dict[str, Any]:
-    """A chunk as the trace shows it: where each leg put it; its text is in the corpus."""
-    shown = asdict(chunk)
-    del shown["text"]
-    return shown
+    """A chunk as the trace shows it: where each leg put it. Its words and names stay in the corpus alone."""
+    return {name: value for name, value in asdict(chunk).items() if name not in ("document", "context", "text")}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ DOUBTS = {
     "unsupported": "not borne out by any source",
 }
 
+DELETED = "A deleted document"
+
 
 def answer_html(turn: Turn, documents: Collection[int]) -> str:
     """The answer's text. ``documents`` are the ids that still exist: a marker to another is no link.
@@ -53,7 +55,7 @@ def marker_html(citation: Mapping[str, Any], documents: Collection[int]) -> str:
     """The [n] of a citation: a link to the viewer, which opens beside the answer where scripts run."""
     label = escape(f"Source {citation['number']}: {where(citation)}")
     if citation["document_id"] not in documents:
-        return f'<span class="marker gone" title="{label} (deleted)">{citation["number"]}</span>'
+        return f'<span class="marker gone" title="{label} (gone)">{citation["number"]}</span>'
     return (
         f'<a class="marker" href="{escape(link("document", citation))}"'
         f' hx-get="{escape(link("document-passage", citation))}" hx-target="#evidence-body"'
@@ -64,7 +66,7 @@ def marker_html(citation: Mapping[str, Any], documents: Collection[int]) -> str:
 def where(citation: Mapping[str, Any]) -> str:
     """A citation's document and page in words."""
     page = f", page {citation['page']}" if citation.get("page") else ""
-    return f"{citation['document']}{page}"
+    return f"{citation['document'] or DELETED}{page}"
 
 
 def link(view: str, place: Mapping[str, Any]) -> str:
@@ -80,7 +82,7 @@ def sources(turn: Turn, documents: Collection[int]) -> list[dict[str, Any]]:
             citation["number"],
             {
                 "number": citation["number"],
-                "document": citation["document"],
+                "document": citation["document"] or DELETED,
                 "page": citation["page"],
                 "exists": citation["document_id"] in documents,
                 "quotes": [],

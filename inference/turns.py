@@ -13,10 +13,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from indexer.models import Corpus
+from inference import forgetting
 from inference.models import Conversation, Turn
 from inference.pipeline import Done, Event, Sources, Stage, Text, answer, checked
 from ragplat.errors import BadInput, RagplatError, TooLarge
@@ -73,7 +74,7 @@ _runs: dict[int, _Run] = {}
 def ask(user: AbstractBaseUser, corpus: Corpus, question: str, conversation: Conversation | None = None) -> Turn:
     """Store a question and start answering it. Raises BadInput, or TooLarge when too many answers are being made."""
     question = checked(question)
-    if sum(not run.ended for run in list(_runs.values())) >= MOST_AT_ONCE:
+    if len(_runs) >= MOST_AT_ONCE:
         raise TooLarge(f"{MOST_AT_ONCE} answers are being written right now. Ask again in a moment.")
     with transaction.atomic():
         if conversation is None:
@@ -84,7 +85,6 @@ def ask(user: AbstractBaseUser, corpus: Corpus, question: str, conversation: Con
             raise BadInput("This conversation belongs to another corpus. Start a new one.")
         turn = Turn.objects.create(conversation=conversation, question=question, recipe=corpus.answer_recipe)
         conversation.save(update_fields=["changed"])
-    _forget_old_runs()
     run = _runs[turn.pk] = _Run()
     threading.Thread(target=_work, args=(turn, run), name=f"turn-{turn.pk}", daemon=True).start()
     return turn
@@ -129,7 +129,6 @@ def _history(turn: Turn) -> list[tuple[str, str]]:
 
 
 def _work(turn: Turn, run: _Run) -> None:
-    close_old_connections()
     try:
         corpus = turn.conversation.corpus
         for event in answer(corpus, turn.question, turn.recipe.value(), _history(turn)):
@@ -144,7 +143,8 @@ def _work(turn: Turn, run: _Run) -> None:
             Turn.objects.filter(pk=turn.pk).update(state=Turn.State.FAILED, reason=reason)
         run.add({"type": "failed", "reason": reason})
     finally:
-        close_old_connections()
+        _runs.pop(turn.pk, None)  # from now on the row answers: what was streamed may be deleted with its document
+        connections.close_all()  # this thread's own
 
 
 def _keep(turn: Turn, done: Done) -> None:
@@ -162,7 +162,7 @@ def _keep(turn: Turn, done: Done) -> None:
         for sentence in made.sentences
     ]
     turn.state, turn.reason = Turn.State.ANSWERED, made.trace.get("error", "")
-    turn.save()
+    forgetting.keep(turn)
 
 
 def _event(event: Event, turn: Turn) -> dict[str, Any]:
@@ -175,10 +175,3 @@ def _event(event: Event, turn: Turn) -> dict[str, Any]:
             return {"type": "sources", "sources": [{"number": n} | asdict(c) for n, c in enumerate(chunks, start=1)]}
         case Done():
             return {"type": "done", "turn": turn.pk}
-
-
-def _forget_old_runs() -> None:
-    """Ended answers are in the database; their events are kept a little for those who are just reconnecting."""
-    ended = [turn_id for turn_id, run in list(_runs.items()) if run.ended]
-    for turn_id in ended[: -2 * MOST_AT_ONCE]:
-        _runs.pop(turn_id, None)

@@ -182,16 +182,41 @@ def turn_trace(request: HttpRequest, pk: int) -> HttpResponse:
     """Why this answer: where each retriever put each chunk, which were shown and cited, and how long all took."""
     found = turn_for(request.user, pk)
     trace = found.trace
-    dropped, cited = set(trace.get("dropped", [])), {one["chunk_id"] for one in found.citations}
-    chunks = [
-        one
-        | {"cited": one["chunk_id"] in cited, "dropped": one["chunk_id"] in dropped}
-        | {"viewer": rendering.link("document", one), "passage": rendering.link("document-passage", one)}
-        for one in trace.get("chunks", [])
-    ]
-    context = {"turn": found, "trace": trace, "chunks": chunks, "total": _seconds(trace)}
+    context = {
+        "turn": found,
+        "trace": trace,
+        "chunks": _traced(found),
+        "dropped": _by_step(trace.get("search", {}).get("dropped", [])),
+        "total": _seconds(trace),
+    }
     template = "inference/_trace.html" if "HX-Request" in request.headers else "inference/trace.html"
     return render(request, template, context)
+
+
+def _traced(turn: Turn) -> list[dict[str, Any]]:
+    """The chunks that were found, with the names their documents have now, and the markers that cite them."""
+    chunks, dropped = turn.trace.get("chunks", []), set(turn.trace.get("dropped", []))
+    documents = {one["document_id"] for one in chunks}
+    names = dict(turn.conversation.corpus.documents.filter(pk__in=documents).values_list("pk", "name"))
+    return [
+        one
+        | {
+            "document": names.get(one["document_id"]),
+            "numbers": sorted({cited["number"] for cited in turn.citations if cited["chunk_id"] == one["chunk_id"]}),
+            "dropped": one["chunk_id"] in dropped,
+            "viewer": rendering.link("document", one),
+            "passage": rendering.link("document-passage", one),
+        }
+        for one in chunks
+    ]
+
+
+def _by_step(dropped: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What each step of the search left out."""
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for one in dropped:
+        steps.setdefault(one["step"], []).append(one)
+    return steps
 
 
 def _seconds(trace: dict[str, Any]) -> float:

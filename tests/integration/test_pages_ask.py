@@ -7,6 +7,7 @@ from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from inference import turns
 from inference.models import Conversation, Turn
@@ -112,14 +113,30 @@ def test_an_answer_is_shown_from_its_row(client, user, corpus, document):
     assert client.get(f"/conversations/{turn.conversation_id}/").content.decode().count("31 metres tall") >= 2
 
 
-def test_a_deleted_document_leaves_its_quote_and_no_link(client, user, corpus, document):
+def test_a_deleted_document_takes_what_answers_took_from_it(client, user, corpus, document):
+    turn = answered(user, corpus, document)
+    client.post(f"/documents/{document.pk}/delete/")
+    page = client.get(f"/conversations/{turn.conversation_id}/").content.decode()
+    sources = client.get(reverse("turn-sources", args=[turn.pk])).content.decode()
+    why = client.get(reverse("turn-trace", args=[turn.pk])).content.decode()
+    for html in (page, sources, why):
+        assert not any(gone in html for gone in ("harbour.md", "31 metres", "1874", f"/documents/{document.pk}/"))
+    turn.refresh_from_db()
+    assert turn.text == "[…] […] It is **pink** <b>and</b> tall."
+    assert "[…] […]" in page and "not borne out by any source" in page
+    assert "What this answer took from it was deleted with it." in sources
+    assert "gone" in why
+
+
+def test_a_replaced_document_leaves_its_quote_and_no_link(client, user, corpus, document):
     turn = answered(user, corpus, document)
     address = f"/documents/{document.pk}/"
+    document.superseded = True
     document.delete()
     html = client.get(f"/conversations/{turn.conversation_id}/").content.decode()
     assert address not in html
     assert "The lighthouse is 31 metres tall." in html
-    assert "This document was deleted" in html
+    assert "A newer version has replaced this document" in html
 
 
 def test_a_refusal_offers_the_closest_passages(client, user, corpus, document):
