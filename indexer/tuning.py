@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,6 +26,7 @@ class Legs:
 
     dense: Sequence[tuple[int, float]]
     lexical: Sequence[tuple[int, float]]
+    known: float = 1.0  # the share of the query's tokens that the model knows, which a search scales the weight by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +88,18 @@ def tune(
     tuned = best[method]
     now, then = quality(second, method, present), quality(second, method, tuned)
     tried = [
-        ("dense alone", method, 1.0),
         ("lexical alone", method, 0.0),
         ("present weight", method, present),
         ("tuned weight", method, tuned),
         *((one, one, weight) for one, weight in best.items() if one != method),
     ]
-    rows = tuple(
-        Row(name=name, method=one, weight=weight, ndcg=float(quality(second, one, weight).mean()))
-        for name, one, weight in tried
+    dense = {query: replace(legs, known=1.0) for query, legs in second.items()}
+    rows = (
+        Row(name="dense alone", method=method, weight=1.0, ndcg=float(quality(dense, method, 1.0).mean())),
+        *(
+            Row(name=name, method=one, weight=weight, ndcg=float(quality(second, one, weight).mean()))
+            for name, one, weight in tried
+        ),
     )
     low, high = interval(then - now, seed)
     warnings = _warnings(len(second), tuned, present, low, high)
@@ -171,10 +175,11 @@ def interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def _documents(legs: Legs, documents: Mapping[int, str], method: str, weight: float, rrf_k: int) -> list[str]:
-    """The best documents, by their best chunk."""
+    """The best documents, by their best chunk, fused as a search does."""
+    share = weight * legs.known
     both = [
-        Leg(name="dense", hits=legs.dense, weight=weight),
-        Leg(name="lexical", hits=legs.lexical, weight=1 - weight),
+        Leg(name="dense", hits=legs.dense, weight=share),
+        Leg(name="lexical", hits=legs.lexical, weight=1 - share),
     ]
     size = max(1, len(legs.dense) + len(legs.lexical))
     fused = fuse(both, method=method, k=size, rrf_k=rrf_k)

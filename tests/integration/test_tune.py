@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from django.core.management import call_command
 
-from indexer import corpora, tasks
+from indexer import corpora, tasks, tuning
+from indexer.management.commands import tune as command
 from indexer.models import Recipe
 from indexer.upload import accept
 from ragplat.errors import BadInput, NotFound
@@ -77,12 +79,22 @@ def test_the_report_and_a_saved_recipe(corpus, files):
     assert report["saved"] is None
 
     shown = tune("harbour", files, "--save", "town")
+    assert "Only" in shown
+    assert "Keep the present weight 0.40." in shown
+    assert "No recipe was saved" in shown
+    assert not Recipe.objects.filter(name="town").exists()
+
+
+def test_a_weight_that_is_surely_better_is_saved(corpus, files, monkeypatch):
+    def surely(*args, **options):
+        return replace(tuning.tune(*args, **options), tuned=0.7, recommended=0.7, warnings=())
+
+    monkeypatch.setattr(command, "tune", surely)
+    shown = tune("harbour", files, "--save", "town")
     made = Recipe.objects.get(kind="answer", name="town")
     assert f"Saved as the answer recipe town@1, with number {made.pk}." in shown
     assert f"/admin/indexer/corpus/{corpus.pk}/change/" in shown
-    assert "Only" in shown
-    assert "Keep the present weight 0.40." in shown
-    assert made.params == {**corpus.answer_recipe.params, "dense_weight": report["tuned"]}
+    assert made.params == {**corpus.answer_recipe.params, "dense_weight": 0.7}
     assert json.loads(tune("harbour", files, "--save", "town", "--seed", "1", "--json"))["saved"] == "town@2"
     corpus.refresh_from_db()
     assert corpus.answer_recipe.name == "default"

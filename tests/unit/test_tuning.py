@@ -52,6 +52,18 @@ def test_ndcg_is_trec_evals():
     assert found == pytest.approx([expected])
 
 
+def test_the_weight_is_scaled_by_what_the_model_knows_of_a_query():
+    """As in a search: of a query in another script the lexical leg decides."""
+    hits = {"dense": [(1, 0.9), (2, 0.8)], "lexical": [(2, 9.0), (1, 8.0)]}
+    qrels = {"q": {"d1": 1}}
+    known, unknown = (
+        ndcg({"q": Legs(**hits, known=known)}, {1: "d1", 2: "d2"}, qrels, method="minmax", weight=0.7)
+        for known in (1.0, 0.1)
+    )
+    assert known == [1.0]
+    assert unknown == pytest.approx([1 / math.log2(3)])
+
+
 def test_a_document_counts_as_its_best_chunk():
     legs = Legs(dense=[(1, 0.9), (2, 0.8), (3, 0.7)], lexical=[])
     found = ndcg({"q": legs}, {1: "a", 2: "a", 3: "b"}, {"q": {"b": 1}}, method="rrf", weight=1.0)

@@ -12,6 +12,7 @@ from django.db.models import Max
 from django.urls import reverse
 from tqdm import tqdm
 
+from indexer import embedder
 from indexer.corpora import builtin_recipes, named
 from indexer.models import Corpus, Document, Recipe, recipe_value
 from indexer.search import search
@@ -35,7 +36,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--train", type=float, default=0.5, help="Share of the queries to fit on (default 0.5).")
         parser.add_argument("--seed", type=int, default=0, help="Another number splits otherwise (default 0).")
-        parser.add_argument("--save", metavar="NAME", default="", help="Save an answer recipe with the tuned weight.")
+        parser.add_argument(
+            "--save", metavar="NAME", default="", help="Save an answer recipe if the tuned weight is better."
+        )
         parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
 
     def handle(self, *args, corpus, queries, qrels, train, seed, save, json, **options):
@@ -55,7 +58,8 @@ class Command(BaseCommand):
             train=train,
             seed=seed,
         )
-        saved = _save(save, recipe, report.tuned) if save else None
+        better = report.recommended == report.tuned != report.present
+        saved = _save(save, recipe, report.tuned) if save and better else None
         if json:
             name = str(saved) if saved else None
             self.stdout.write(jsonlib.dumps(asdict(report) | {"notes": notes, "saved": name}, indent=1))
@@ -67,6 +71,8 @@ class Command(BaseCommand):
                 f"Saved as the answer recipe {saved}, with number {saved.pk}. To use it, enter {saved.pk} as answer "
                 f"recipe of the corpus in the administration ({address})."
             )
+        elif save:
+            self.stdout.write("No recipe was saved: it would not be surely better than the present one.")
 
     def _print(self, report: Report, notes: list[str]) -> None:
         for note in notes:
@@ -128,6 +134,7 @@ def _legs(corpus: Corpus, recipe: AnswerRecipe, queries: dict[str, str]) -> tupl
         diversity=0.0,
         expand="none",
     )
+    tokenizer = embedder.for_index(corpus.active_index()).tokenizer
     documents: dict[int, str] = {}
     found: dict[str, Legs] = {}
     for query, text in tqdm(queries.items(), unit=" queries", disable=None, file=sys.stderr):
@@ -136,7 +143,7 @@ def _legs(corpus: Corpus, recipe: AnswerRecipe, queries: dict[str, str]) -> tupl
             chunks = search(corpus, text, k=recipe.candidates, mode=mode, recipe=bare).chunks
             hits[mode] = [(chunk.chunk_id, getattr(chunk, mode).score) for chunk in chunks]
             documents |= {chunk.chunk_id: chunk.document for chunk in chunks}
-        found[query] = Legs(**hits)
+        found[query] = Legs(**hits, known=tokenizer.known_share(text))
     return found, documents
 
 
