@@ -28,7 +28,7 @@ def refine(
         with trace.timed("rerank"):
             chunks = _rerank(index, query, chunks, recipe.reranker, trace)
     if recipe.threshold is not None:
-        chunks = _above(chunks, recipe.threshold, trace)
+        chunks = _above(chunks, recipe.threshold, recipe.reranker or recipe.fusion, trace)
     if recipe.diversity and chunks:
         with trace.timed("diversify"):
             known = store.vectors_of(index.pk, [chunk.chunk_id for chunk in chunks])
@@ -94,12 +94,11 @@ def _rerank(index: Index, query: str, chunks: list[ScoredChunk], model: str, tra
     ]
 
 
-def _above(chunks: list[ScoredChunk], threshold: float, trace: Trace) -> list[ScoredChunk]:
-    trace.dropped += [
-        Dropped(chunk_id=chunk.chunk_id, step="threshold", reason=f"Its score {chunk.score:.3f} is below {threshold}.")
-        for chunk in chunks
-        if chunk.score < threshold
-    ]
+def _above(chunks: list[ScoredChunk], threshold: float, scale: str, trace: Trace) -> list[ScoredChunk]:
+    for chunk in chunks:
+        if chunk.score < threshold:
+            reason = f"Its score {chunk.score:.3f} ({scale}) is below {threshold}."
+            trace.dropped.append(Dropped(chunk_id=chunk.chunk_id, step="threshold", reason=reason))
     return [chunk for chunk in chunks if chunk.score >= threshold]
 
 

@@ -21,6 +21,8 @@ from ragplat.errors import EmbedderUnavailable
 BATCH_TOKENS = 512
 # What a pass costs on a CPU besides its tokens, in tokens: batches are joined where that adds less padding.
 PASS_TOKENS = 16
+# Backends that do not pad still lay attention out by the longest text: up to so many times as many tokens.
+MOST_PADDING = 4
 QUEUE_TOKENS = 65_536  # about 20 s of work on one CPU core
 BULK_SHARE = 0.8  # of the queue: the rest is kept for queries
 RERANK_TOKENS = 65_536  # of pairs, in a queue of their own: reranking and embedding never shut each other out
@@ -53,14 +55,14 @@ def batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
 
 @dataclass(slots=True, kw_only=True)
 class _Job:
-    """One request: its texts, its result so far, and how many texts are still to do."""
+    """One request: its result so far, and how many texts are still to do."""
 
-    texts: Sequence[Sized]  # whose length is counted in tokens
     compute: Callable[[list], np.ndarray]  # a backend's verb, for some of the texts
-    result: np.ndarray
+    pads: bool  # as the backend says
+    result: np.ndarray  # a row for each text
     remaining: int
     queue: str  # whose tokens they count as
-    future: Future
+    future: Future = field(default_factory=Future)
 
 
 @dataclass(slots=True, order=True)
@@ -71,8 +73,7 @@ class _Batch:
     arrival: int
     job: _Job = field(compare=False)
     rows: np.ndarray = field(compare=False)  # positions of the texts in the job
-    texts: list[Sized] = field(compare=False)
-    padded: int = field(compare=False)  # tokens of a pass of these texts alone
+    texts: list[Sized] = field(compare=False)  # whose length is counted in tokens
 
 
 class Engine:
@@ -121,29 +122,30 @@ class Engine:
         ``lane`` is "query" or "bulk". Cancelling the future drops what is not yet computed.
         Raises Overloaded when the queue is full, EmbedderUnavailable when the engine is closed.
         """
-        result = np.empty((len(ids), self.embedder.dimensions), dtype=np.float32)
-        return self._enqueue(ids, self.embedder.embed, result, lane, "embed")
+        embedder = self.embedder
+        result = np.empty((len(ids), embedder.dimensions), dtype=np.float32)
+        job = _Job(compute=embedder.embed, pads=embedder.pads, result=result, remaining=len(ids), queue="embed")
+        return self._enqueue(job, ids, lane)
 
     def rerank(self, pairs: Sequence[Pair]) -> "Future[np.ndarray]":
         """Queue pairs of a query and a text; the future gives their scores, float32 [len(pairs)], in order.
 
         Otherwise like ``submit``. Only for an engine with a reranker.
         """
+        reranker = self.reranker
         result = np.empty(len(pairs), dtype=np.float32)
-        return self._enqueue(pairs, self.reranker.score, result, "rerank", "rerank")
+        job = _Job(compute=reranker.score, pads=reranker.pads, result=result, remaining=len(pairs), queue="rerank")
+        return self._enqueue(job, pairs, "rerank")
 
-    def _enqueue(self, texts: Sequence[Sized], compute: Callable, result: np.ndarray, lane: str, queue: str) -> Future:
-        job = _Job(texts=texts, compute=compute, result=result, remaining=len(texts), queue=queue, future=Future())
+    def _enqueue(self, job: _Job, texts: Sequence[Sized], lane: str) -> Future:
         if not texts:
-            job.future.set_result(result)
+            job.future.set_result(job.result)
             return job.future
         lengths = [len(text) for text in texts]
         with self._changed:
-            self._admit(sum(lengths), lane, queue)
+            self._admit(sum(lengths), lane, job.queue)
             for rows in batches(lengths, self._batch_tokens):
-                padded = len(rows) * max(lengths[row] for row in rows)
-                some = [texts[row] for row in rows]
-                batch = _Batch(PRIORITIES.index(lane), next(self._arrivals), job, rows, some, padded)
+                batch = _Batch(PRIORITIES.index(lane), next(self._arrivals), job, rows, [texts[row] for row in rows])
                 heapq.heappush(self._waiting, batch)
             self._changed.notify()
         return job.future
@@ -189,8 +191,10 @@ class Engine:
         *others, last = batches
         if last.lane != others[0].lane:
             return False
-        padded = _padded(batches)
-        return padded <= min(self._batch_tokens, _padded(others) + last.padded + PASS_TOKENS)
+        padded, tokens = _padded(batches), sum(len(text) for batch in batches for text in batch.texts)
+        if last.job.pads:
+            return padded <= min(self._batch_tokens, _padded(others) + _padded([last]) + PASS_TOKENS)
+        return tokens <= self._batch_tokens and padded <= MOST_PADDING * tokens
 
     def _compute(self, together: list[_Batch]) -> None:
         """One pass for all. Where it fails, one for each: a text that breaks it must not break other requests."""
@@ -216,7 +220,7 @@ class Engine:
 
 
 def _padded(batches: list[_Batch]) -> int:
-    """The tokens of a pass of all these batches."""
+    """The tokens of a pass of all these batches, each text as long as the longest."""
     return sum(len(batch.texts) for batch in batches) * max(len(text) for batch in batches for text in batch.texts)
 
 

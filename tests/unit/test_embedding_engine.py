@@ -15,7 +15,8 @@ class Recorder:
 
     dimensions = 1
 
-    def __init__(self, held: bool = False):
+    def __init__(self, held: bool = False, pads: bool = True):
+        self.pads = pads
         self.seen: list[list[int]] = []
         self.started = threading.Semaphore(0)
         self.go = threading.Event()
@@ -33,6 +34,8 @@ class Recorder:
 
 class Reranker:
     """Gives each pair its first id as score, into the same record."""
+
+    pads = True
 
     def __init__(self, recorder: Recorder):
         self.recorder = recorder
@@ -91,10 +94,10 @@ def test_queries_overtake_bulk_work_at_the_next_batch(held):
     assert recorder.seen == [[999], [7], [100], [101], [102]]
 
 
-@pytest.fixture
-def held_wide():
+@pytest.fixture(params=[True, False], ids=["pads", "does not pad"])
+def held_wide(request):
     """An engine of batches of 64 tokens whose first batch is held back."""
-    recorder = Recorder(held=True)
+    recorder = Recorder(held=True, pads=request.param)
     engine = Engine(lambda: recorder, batch_tokens=64)
     engine.submit(texts(10, first=999))
     assert recorder.started.acquire(timeout=10)
@@ -103,14 +106,33 @@ def held_wide():
     engine.close()
 
 
-def test_waiting_queries_share_a_pass_where_padding_costs_less_than_a_pass(held_wide):
+def test_waiting_queries_share_a_pass_where_that_is_cheaper(held_wide):
     engine, recorder = held_wide
-    bulk = engine.submit(texts(10, first=500))
-    waiting = [engine.submit(texts(length, first=first), "query") for first, length in ((1, 10), (2, 12), (3, 50))]
+    bulk = engine.submit(texts(5, first=500))
+    lengths = {1: 10, 2: 12, 3: 30, 4: 20}
+    waiting = [engine.submit(texts(length, first=first), "query") for first, length in lengths.items()]
     recorder.go.set()
-    assert [one.result(10).tolist() for one in waiting] == [[[1]], [[2]], [[3]]]
+    assert [one.result(10).tolist() for one in waiting] == [[[first]] for first in lengths]
     assert bulk.result(10).tolist() == [[500]]
-    assert recorder.seen == [[999], [1, 2], [3], [500]]  # 3 texts of 50 tokens are over the budget of a pass
+    if recorder.pads:  # 3 texts of 30 tokens are over the budget of a pass, and so are 4 and 3 together
+        assert recorder.seen == [[999], [1, 2], [3, 4], [500]]
+    else:  # the fourth is over the budget
+        assert recorder.seen == [[999], [1, 2, 3], [4], [500]]
+
+
+def test_a_long_text_shares_no_pass_with_many_short_ones_even_without_padding():
+    """Attention is laid out by the longest text: 21 of 200 tokens would be 10 times the memory."""
+    recorder = Recorder(held=True, pads=False)
+    engine = Engine(lambda: recorder, batch_tokens=512)
+    engine.submit(texts(1, first=999))
+    assert recorder.started.acquire(timeout=10)
+    short = [engine.submit(texts(10, first=first), "query") for first in range(20)]
+    long = engine.submit(texts(200, first=100), "query")
+    recorder.go.set()
+    assert long.result(10).tolist() == [[100]]
+    assert all(one.done() for one in short)
+    assert recorder.seen == [[999], list(range(20)), [100]]
+    engine.close()
 
 
 def test_a_text_that_breaks_a_shared_pass_fails_its_own_request_only(held_wide):
@@ -124,9 +146,9 @@ def test_a_text_that_breaks_a_shared_pass_fails_its_own_request_only(held_wide):
     assert recorder.seen == [[999], [1, -5, 2], [1], [-5], [2]]
 
 
-@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=12))
-def test_shared_passes_keep_to_the_budget_and_give_each_request_its_own(requests):
-    recorder = Recorder(held=True)
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=12), st.booleans())
+def test_shared_passes_keep_to_the_budget_and_give_each_request_its_own(requests, pads):
+    recorder = Recorder(held=True, pads=pads)
     engine = Engine(lambda: recorder, batch_tokens=48)
     length_of, futures = {}, []
     for number, lengths in enumerate(requests):
@@ -138,7 +160,8 @@ def test_shared_passes_keep_to_the_budget_and_give_each_request_its_own(requests
         assert future.result(10).ravel().tolist() == list(range(first, first + count))
     engine.close()
     for seen in recorder.seen:
-        assert len(seen) == 1 or len(seen) * max(length_of[one] for one in seen) <= 48
+        longest, tokens = max(length_of[one] for one in seen), sum(length_of[one] for one in seen)
+        assert len(seen) == 1 or (len(seen) * longest if pads else tokens) <= 48
 
 
 def test_reranking_comes_between_queries_and_bulk_work(held):

@@ -16,6 +16,7 @@ class Embedder(Protocol):
     precision: str  # of the arithmetic, such as "fp32"
     dimensions: int
     revision: str  # 12 hex digits: the content of the model
+    pads: bool  # whether each text of a pass costs as much as the longest
 
     def __init__(self, files: ModelFiles, *, threads: int): ...
 
@@ -48,6 +49,7 @@ class Reranker(Protocol):
     name: str  # as in the registry
     precision: str
     revision: str
+    pads: bool
 
     def __init__(self, files: ModelFiles, *, threads: int): ...
 

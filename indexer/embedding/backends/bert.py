@@ -2,7 +2,8 @@
 
 It needs neither transformers nor sentence-transformers: 200 MB less memory and a start in 1 s instead of 6 s, with the
 same numbers. The matrices are laid out once as oneDNN's kernels want them, instead of at each call: a short query is
-1.6 times and bulk work 1.2 times as fast as with `torch.nn.functional.linear`.
+1.6 times and bulk work 1.2 times as fast as with `torch.nn.functional.linear`. Texts of unlike length are laid end to
+end instead of filled up to the longest; only attention sees them side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from indexer.embedding.models import ModelFiles
 from ragplat.errors import BadSetting
 
-# ids, mask, token types (None: all 0) [texts, tokens] -> hidden states [texts, tokens, width]
-Encode = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+# ids, and token types (None: all 0), int [tokens] of each text -> hidden states, texts end to end [tokens, width]
+Encode = Callable[[Sequence[np.ndarray], Sequence[np.ndarray] | None], torch.Tensor]
 
 
 def is_usual(files: ModelFiles) -> bool:
@@ -60,31 +61,53 @@ def encoder(files: ModelFiles, weights: dict[str, torch.Tensor]) -> Encode:
     heads, width, layers = (config[key] for key in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
     _join_query_key_value(weights, layers)
     linear = _linear(weights)
+    words, places, types_of = (
+        weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
+    )
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         return F.layer_norm(x, (width,), weights[f"{name}.weight"], weights[f"{name}.bias"], config["layer_norm_eps"])
 
-    def attention(x: torch.Tensor, visible: torch.Tensor | None, layer: str) -> torch.Tensor:
-        joined = linear(x, f"{layer}.attention.self.joined").unflatten(-1, (3, heads, -1))
-        query, key, value = joined.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        return linear(mixed.transpose(1, 2).flatten(2), f"{layer}.attention.output.dense")
-
-    def encode(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor | None) -> torch.Tensor:
-        visible = None if mask.all() else mask.bool()[:, None, None, :]
-        type_weights = weights["embeddings.token_type_embeddings.weight"]
-        x = F.embedding(ids, weights["embeddings.word_embeddings.weight"])
-        x = x + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        x = x + (type_weights[0] if types is None else F.embedding(types, type_weights))
+    def encode(batch: Sequence[np.ndarray], types: Sequence[np.ndarray] | None) -> torch.Tensor:
+        side_by_side = _SideBySide([len(ids) for ids in batch])
+        x = F.embedding(_flat(batch), words) + F.embedding(_flat([np.arange(len(ids)) for ids in batch]), places)
+        x = x + (types_of[0] if types is None else F.embedding(_flat(types), types_of))
         x = norm(x, "embeddings.LayerNorm")
         for number in range(layers):
             layer = f"encoder.layer.{number}"
-            x = norm(x + attention(x, visible, layer), f"{layer}.attention.output.LayerNorm")
+            mixed = side_by_side.attention(linear(x, f"{layer}.attention.self.joined"), heads)
+            x = norm(x + linear(mixed, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
             inner = linear(linear(x, f"{layer}.intermediate.dense", gelu=True), f"{layer}.output.dense")
             x = norm(x + inner, f"{layer}.output.LayerNorm")
         return x
 
     return encode
+
+
+def _flat(rows: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(rows).astype(np.int64))
+
+
+class _SideBySide:
+    """Attention for texts that lie end to end: spread out to the longest, mixed, and laid end to end again."""
+
+    def __init__(self, lengths: Sequence[int]):
+        self._shape = len(lengths), max(lengths)
+        self._rows = self._mask = None  # where texts of unlike length lie when spread out
+        if min(lengths) < max(lengths):
+            mask = np.arange(max(lengths)) < np.asarray(lengths)[:, None]
+            self._rows = torch.from_numpy(np.flatnonzero(mask))
+            self._mask = torch.from_numpy(mask)[:, None, None, :]
+
+    def attention(self, joined: torch.Tensor, heads: int) -> torch.Tensor:
+        """Softmax attention within each text; query, key and value [tokens, 3 * width] -> [tokens, width]."""
+        texts, longest = self._shape
+        if self._rows is not None:
+            joined = joined.new_zeros(texts * longest, joined.shape[1]).index_copy_(0, self._rows, joined)
+        query, key, value = joined.view(texts, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._mask)
+        mixed = mixed.transpose(1, 2).reshape(texts * longest, -1)
+        return mixed if self._rows is None else mixed[self._rows]
 
 
 def _join_query_key_value(weights: dict[str, torch.Tensor], layers: int) -> None:

@@ -15,8 +15,7 @@ from indexer.embedding.models import ModelFiles, revision
 from ragplat.errors import BadSetting
 from ragplat.signature import signature
 
-# ids, mask, token types [pairs, tokens] -> logits [pairs, 1]
-Logits = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Logits = Callable[[Sequence[Pair]], torch.Tensor]  # -> [pairs, 1]
 ACTIVATIONS = {"Sigmoid": torch.sigmoid, "Identity": lambda logits: logits}
 
 
@@ -33,19 +32,17 @@ class CrossEncoderCPU:
         torch.set_num_threads(threads)
         _check_kind(files)
         self._model = files.name
-        self._pad_id = files.pad_id
         self._activation = files.activation or "Sigmoid"  # as sentence-transformers does
         self.revision = revision(files)
-        self._logits = bert_logits(files) if is_usual(files) else transformers_logits(files)
+        self.pads = not is_usual(files)
+        self._logits = transformers_logits(files) if self.pads else bert_logits(files)
         ids = np.arange(2, 10, dtype=np.int32)
         self.score([Pair(ids, np.zeros_like(ids))])  # the first pass is slow; better now than for the first question
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Pair]) -> np.ndarray:
-        """Scores, float32 [len(batch)]. Padded to the longest pair of the batch."""
-        ids, mask = padded([pair.ids for pair in batch], self._pad_id)
-        types, _ = padded([pair.types for pair in batch], 0)
-        scores = ACTIVATIONS[self._activation](self._logits(ids, mask, types).float())[:, 0].numpy()
+        """Scores, float32 [len(batch)]."""
+        scores = ACTIVATIONS[self._activation](self._logits(batch).float())[:, 0].numpy()
         if not np.isfinite(scores).all():
             raise BadSetting(f"{self._model} gave a score that is not a number. Its weights are damaged.")
         return scores
@@ -71,8 +68,10 @@ def bert_logits(files: ModelFiles) -> Logits:
         raise BadSetting(f"{files.encoder} is no cross-encoder: its weights lack {', '.join(sorted(missing))}.")
     encode = encoder(files, weights)
 
-    def logits(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-        first = encode(ids, mask, types)[:, 0]
+    def logits(batch: Sequence[Pair]) -> torch.Tensor:
+        states = encode([pair.ids for pair in batch], [pair.types for pair in batch])
+        lengths = torch.tensor([len(pair) for pair in batch])
+        first = states[lengths.cumsum(0) - lengths]
         pooled = torch.tanh(F.linear(first, weights["pooler.dense.weight"], weights["pooler.dense.bias"]))
         return F.linear(pooled, weights["classifier.weight"], weights["classifier.bias"])
 
@@ -94,7 +93,9 @@ def transformers_logits(files: ModelFiles) -> Logits:
     model = model.eval()
     typed = bool(files.config.get("type_vocab_size"))
 
-    def logits(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+    def logits(batch: Sequence[Pair]) -> torch.Tensor:
+        ids, mask = padded([pair.ids for pair in batch], files.pad_id)
+        types, _ = padded([pair.types for pair in batch], 0)
         more = {"token_type_ids": types} if typed else {}
         return model(input_ids=ids, attention_mask=mask, **more).logits
 

@@ -15,6 +15,7 @@ class Hashing:
     """
 
     name = "hashing"
+    pads = False
     precision = "fp32"
     dimensions = 384
     revision = "toy"

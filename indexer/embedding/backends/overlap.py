@@ -13,6 +13,7 @@ class Overlap:
     """The share of the query's tokens that the text holds, 0..1."""
 
     name = "overlap"
+    pads = False
     precision = "fp32"
     revision = "toy"
 

@@ -13,7 +13,7 @@ from indexer.embedding.models import ModelFiles, revision
 from ragplat.errors import BadSetting
 from ragplat.signature import signature
 
-Pooled = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # ids, mask [texts, tokens] -> [texts, dimensions]
+Pooled = Callable[[Sequence[np.ndarray]], torch.Tensor]  # ids of each text -> [texts, dimensions]
 
 
 class TorchCPU:
@@ -25,14 +25,14 @@ class TorchCPU:
     def __init__(self, files: ModelFiles, *, threads: int):
         torch.set_num_threads(threads)
         self._model = files.name
-        self._pad_id = files.pad_id
         self.revision = revision(files)
-        self._pooled = bert(files) if is_plain_bert(files) else sentence_transformer(files)
+        self.pads = not is_plain_bert(files)
+        self._pooled = sentence_transformer(files) if self.pads else bert(files)
         # The first pass is slow; better now than for the first query. It also tells the dimensions.
         self.dimensions = self._forward([np.arange(2, 10, dtype=np.int32)]).shape[1]
 
     def embed(self, batch: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit vectors, float32 [len(batch), dimensions]. Padded to the longest text of the batch."""
+        """Unit vectors, float32 [len(batch), dimensions]."""
         vectors = self._forward(batch).numpy()
         if not np.isfinite(vectors).all():
             raise BadSetting(f"{self._model} gave a vector that is not a number. Its weights are damaged.")
@@ -52,7 +52,7 @@ class TorchCPU:
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        return F.normalize(self._pooled(*padded(batch, self._pad_id)).float(), dim=1)
+        return F.normalize(self._pooled(batch).float(), dim=1)
 
 
 def is_plain_bert(files: ModelFiles) -> bool:
@@ -68,11 +68,13 @@ def bert(files: ModelFiles) -> Pooled:
     """The encoder of ``files`` with the model's pooling."""
     encode = encoder(files, load_weights(files))
 
-    def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        x = encode(ids, mask, None)
+    def pooled(batch: Sequence[np.ndarray]) -> torch.Tensor:
+        x = encode(batch, None)
+        lengths = torch.tensor([len(ids) for ids in batch])
         if files.pooling == "cls":
-            return x[:, 0]
-        return (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+            return x[lengths.cumsum(0) - lengths]
+        text_of = torch.repeat_interleave(torch.arange(len(batch)), lengths)
+        return x.new_zeros(len(batch), x.shape[1]).index_add_(0, text_of, x) / lengths[:, None]
 
     return pooled
 
@@ -91,7 +93,8 @@ def sentence_transformer(files: ModelFiles) -> Pooled:
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise BadSetting(f"{files.folder} cannot be loaded by sentence-transformers: {error}") from error
 
-    def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def pooled(batch: Sequence[np.ndarray]) -> torch.Tensor:
+        ids, mask = padded(batch, files.pad_id)
         return model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
 
     return pooled
