@@ -207,7 +207,7 @@ class AnswerRecipe:
     rrf_k: int = 60  # constant of the method "rrf"
     reranker: str = ""  # cross-encoder that the embedding service runs; "" for none
     rerank_candidates: int = 30  # best chunks it reads
-    # Drop chunks whose final score is lower. Scores of minmax and max are 0..1, and a leg's best hit has 1; zscore counts
+    # Drop chunks whose final score is lower. Scores of minmax and max are 0..1, a leg's best hit has 1; zscore counts
     # deviations, rrf adds up 1 / (rrf_k + rank), and a reranker has a scale of its own.
     threshold: float | None = None
     collapse: float | None = 0.9  # drop a chunk whose words overlap this much (Jaccard) with a better one
