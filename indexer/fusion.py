@@ -19,13 +19,22 @@ class Leg:
     weight: float = 1.0  # relative to the other legs; a leg of weight 0 takes no part
 
 
+Places = Mapping[str, Mapping[int, tuple[int, float]]]  # by leg, by id: the rank, 1 is best, and the score
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fused:
-    """An item of the fused ranking, and where each leg put it."""
+    """An item of the fused ranking."""
 
     id: int
     score: float  # what the ranking is ordered by
-    ranks: Mapping[str, Rank]  # by name of the leg; only of legs that found it, those of weight 0 included
+    places: Places  # of all items
+
+    @property
+    def ranks(self) -> dict[str, Rank]:
+        """Where each leg put it, by the leg's name; only legs that found it, those of weight 0 included."""
+        found = {name: hits[self.id] for name, hits in self.places.items() if self.id in hits}
+        return {name: Rank(rank=rank, score=score) for name, (rank, score) in found.items()}
 
 
 def fuse(legs: Sequence[Leg], *, method: str = "minmax", k: int, rrf_k: int = RRF_K) -> list[Fused]:
@@ -50,22 +59,21 @@ def fuse(legs: Sequence[Leg], *, method: str = "minmax", k: int, rrf_k: int = RR
     if method not in METHODS:
         raise BadInput(f'There is no fusion method "{method}". Choose one of: {", ".join(METHODS)}.')
     _check(legs, k, rrf_k)
-    ranked = {leg.name: _ranked(leg) for leg in legs}
+    places = {leg.name: _ranked(leg) for leg in legs}
     parts: dict[int, list[float]] = {}
+    best: dict[int, int] = {}
     for leg in legs:
         if leg.weight > 0:
-            for item, worth in _worth(ranked[leg.name], method, rrf_k).items():
+            for (item, (rank, _)), worth in zip(
+                places[leg.name].items(), _worth(places[leg.name], method, rrf_k), strict=True
+            ):
                 parts.setdefault(item, []).append(leg.weight * worth)
+                best[item] = min(best.get(item, rank), rank)
     total = math.fsum(leg.weight for leg in legs)
     combine = METHODS[method]
     scores = {item: combine(worths, total) for item, worths in parts.items()}
-    playing = [ranked[leg.name] for leg in legs if leg.weight > 0]
-    best = {item: min(hits[item].rank for hits in playing if item in hits) for item in scores}
     order = sorted(scores, key=lambda item: (-scores[item], best[item], item))[:k]
-    return [
-        Fused(id=item, score=scores[item], ranks={name: hits[item] for name, hits in ranked.items() if item in hits})
-        for item in order
-    ]
+    return [Fused(id=item, score=scores[item], places=places) for item in order]
 
 
 # How each method combines an item's weighted worths, given the sum of all weights. fsum: the order cannot matter.
@@ -91,28 +99,28 @@ def _check(legs: Sequence[Leg], k: int, rrf_k: int) -> None:
         raise BadInput(f"The constant of reciprocal rank fusion (rrf_k) is at least 1, not {rrf_k}.")
 
 
-def _ranked(leg: Leg) -> dict[int, Rank]:
-    """The leg by id, in the order of its ranks; equal scores are ranked by id."""
+def _ranked(leg: Leg) -> dict[int, tuple[int, float]]:
+    """Rank and score by id, in the order of the ranks; equal scores are ranked by id."""
     for item, score in leg.hits:
         if not math.isfinite(score):
             raise BadInput(f"The {leg.name} search gave item {item} the score {score}; scores have to be finite.")
     order = sorted(leg.hits, key=lambda hit: (-hit[1], hit[0]))
-    ranked = {item: Rank(rank=rank, score=score) for rank, (item, score) in enumerate(order, start=1)}
+    ranked = {item: (rank, score) for rank, (item, score) in enumerate(order, start=1)}
     if len(ranked) < len(order):
         raise BadInput(f"The {leg.name} search gave {len(order)} results but only {len(ranked)} different ones.")
     return ranked
 
 
-def _worth(hits: dict[int, Rank], method: str, rrf_k: int) -> dict[int, float]:
-    """What each hit of a leg is worth before weighting, at least 0."""
+def _worth(hits: Mapping[int, tuple[int, float]], method: str, rrf_k: int) -> list[float]:
+    """What each hit of a leg is worth before weighting, at least 0, in their order."""
     if method == "rrf":
-        return {item: 1 / (rrf_k + rank.rank) for item, rank in hits.items()}
-    scores = [rank.score for rank in hits.values()]
+        return [1 / (rrf_k + rank) for rank, _ in hits.values()]
+    scores = [score for _, score in hits.values()]
     low, span = min(scores, default=0.0), max(scores, default=0.0) - min(scores, default=0.0)
     if span == 0:
-        return dict.fromkeys(hits, 1.0)
+        return [1.0] * len(scores)
     unit = _deviation(scores) if method == "zscore" else span
-    return {item: (rank.score - low) / unit for item, rank in hits.items()}
+    return [(score - low) / unit for score in scores]
 
 
 def _deviation(scores: list[float]) -> float:

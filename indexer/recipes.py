@@ -11,12 +11,15 @@ from ragplat.types import AnswerRecipe, IndexRecipe
 
 R = TypeVar("R", IndexRecipe, AnswerRecipe)
 
+MOST_TEXTS, LONGEST_TEXT = 8, 100  # of a field that holds several texts
+
 BOUNDS: dict[str, tuple[float, float]] = {
     "chunk_tokens": (16, 8192), "overlap_tokens": (0, 4096), "max_tokens": (8, 65_536),
     "k": (1, 1000), "candidates": (1, 10_000), "ef_search": (1, 1000), "probes": (0, 32_768), "recall_floor": (0, 1),
     "variants": (0, 10), "dense_weight": (0, 1), "rrf_k": (1, 10_000), "rerank_candidates": (1, 1000),
     "threshold": (-1e6, 1e6), "collapse": (0.01, 1), "diversity": (0, 1),
-    "temperature": (0, 2), "max_answer_tokens": (1, 1_000_000), "context_tokens": (1, 10_000_000),
+    "temperature": (0, 2), "top_p": (0.001, 1), "top_k": (0, 1_000_000), "seed": (0, 2**31 - 1),
+    "max_answer_tokens": (1, 1_000_000), "context_tokens": (1, 10_000_000),
 }  # fmt: skip
 
 
@@ -34,6 +37,8 @@ def read(kind: type[R], params: Any) -> R:
 
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return _texts(name, value)
     allowed = get_args(hint) if get_origin(hint) in (types.UnionType, Literal) else (hint,)
     if get_origin(hint) is Literal:
         choices: tuple[str, ...] = allowed
@@ -46,6 +51,16 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
     if isinstance(value, int | float) and not low <= value <= high:  # NaN is not either
         raise BadInput(f"{name} is {value}. Allowed: {low:g} to {high:g}.")
     return float(value) if float in allowed and type(value) is int else value
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or len(value) > MOST_TEXTS:
+        raise BadInput(f"{name} is {value!r}; it has to be a list of at most {MOST_TEXTS} texts.")
+    for text in value:
+        _check_type(name, (str,), text)
+        if not 1 <= len(text) <= LONGEST_TEXT:
+            raise BadInput(f"{name} holds a text of {len(text)} characters. Allowed: 1 to {LONGEST_TEXT}.")
+    return tuple(value)
 
 
 def _check_type(name: str, allowed: tuple[Any, ...], value: Any) -> None:

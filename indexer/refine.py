@@ -1,5 +1,6 @@
 """From a fused ranking to the chunks that are shown: each step as the recipe says, and noted in the trace."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +40,9 @@ def refine(
     if recipe.expand != "none" and chunks:
         with trace.timed("expand"):
             chunks = _expand(index, chunks, recipe, trace)
-    return tuple(replace(chunk, rank=rank) for rank, chunk in enumerate(chunks, start=1))
+    return tuple(
+        chunk if chunk.rank == rank else replace(chunk, rank=rank) for rank, chunk in enumerate(chunks, start=1)
+    )
 
 
 def _join(
@@ -69,15 +72,15 @@ def _join(
 
 
 def _scored(fused: Fused, row: store.Hit) -> ScoredChunk:
+    ranks = fused.ranks
     return ScoredChunk(
-        **row._asdict(), score=fused.score, rank=0, dense=_best(fused, "dense"), lexical=_best(fused, "lexical")
+        **row._asdict(), score=fused.score, rank=0, dense=_best(ranks, "dense"), lexical=_best(ranks, "lexical")
     )
 
 
-def _best(fused: Fused, name: str) -> Rank | None:
+def _best(ranks: Mapping[str, Rank], name: str) -> Rank | None:
     """The best place a chunk has in the legs of a name, over all wordings."""
-    ranks = [rank for leg, rank in fused.ranks.items() if leg.split()[0] == name]
-    return min(ranks, key=lambda rank: rank.rank, default=None)
+    return min((rank for leg, rank in ranks.items() if leg.split()[0] == name), key=lambda one: one.rank, default=None)
 
 
 def _rerank(index: Index, query: str, chunks: list[ScoredChunk], model: str, trace: Trace) -> list[ScoredChunk]:

@@ -19,6 +19,8 @@ REFUSALS = {
     "en": "The documents do not answer this question.",
     "zh": "这些文档没有回答这个问题。",
 }
+AROUND_MESSAGES = 32  # tokens that a chat template puts around two messages, at most
+Count = Callable[[Sequence[str]], Sequence[int]]  # texts to their lengths in tokens
 _FOLDER = Path(__file__).parent / "prompt_files"
 
 
@@ -26,25 +28,29 @@ def build(
     question: str,
     chunks: Sequence[ScoredChunk],
     context_tokens: int,
-    count: Callable[[str], int],
+    count: Count,
     language: str,
     strict: bool,
     prompt: str = "answer@1",
+    window: int | None = None,
 ) -> Prompt:
     """The prompt for ``question`` over the best of ``chunks``.
 
-    ``count`` gives the length of a text in tokens; the sources shown take at most ``context_tokens`` of them, and the
-    chunks that do not fit are listed in ``dropped``, the worst first. ``language`` is the ISO 639-1 code to answer in;
-    "" takes it from the question, and a language without a prompt file gets the English one, whose rules ask for the
-    question's language. ``strict`` asks the model to refuse when the sources do not answer.
+    ``count`` gives the lengths of texts in tokens; the sources shown take at most ``context_tokens`` of them, and the
+    whole prompt at most ``window``, where that is known. The chunks that do not fit are listed in ``dropped``, the
+    worst first. ``language`` is the ISO 639-1 code to answer in; "" takes it from the question, and a language without
+    a prompt file gets the English one, whose rules ask for the question's language. ``strict`` asks the model to refuse
+    when the sources do not answer.
 
     Raises BadInput when there is no prompt of that name, or when not one chunk fits the budget.
     """
     language = language or detect_language(question)
     language = language if language in REFUSALS else "en"
     version, wording = _wording(prompt, language)
-    shown, dropped = _fit(chunks, context_tokens, count)
     rules = wording["system"].strip() + "\n\n" + wording["strict" if strict else "open"].strip()
+    asked = wording["question"].replace("{question}", question)
+    budget = context_tokens if window is None else min(context_tokens, _room(window, count([rules, asked])))
+    shown, dropped = _fit(chunks, budget, count)
     sources = "\n\n".join(_sources(shown)) or wording["no_sources"]
     return Prompt(
         question=question,
@@ -52,7 +58,7 @@ def build(
         dropped=dropped,
         messages=(
             {"role": "system", "content": rules},
-            {"role": "user", "content": f"{sources}\n\n{wording['question'].replace('{question}', question)}"},
+            {"role": "user", "content": f"{sources}\n\n{asked}"},
         ),
         version=version,
         language=language,
@@ -71,16 +77,25 @@ def _wording(prompt: str, language: str) -> tuple[str, Mapping[str, str]]:
     return version, tomllib.loads(files[version].read_text(encoding="utf-8"))
 
 
-def _fit(
-    chunks: Sequence[ScoredChunk], budget: int, count: Callable[[str], int]
-) -> tuple[tuple[ScoredChunk, ...], tuple[int, ...]]:
+def _room(window: int, fixed: Sequence[int]) -> int:
+    """What is left for the sources in a model's window beside the rules and the question."""
+    room = window - sum(fixed) - AROUND_MESSAGES
+    if room <= 0:
+        raise BadInput(
+            f"Rules and question take {sum(fixed)} tokens, and the model can read {window}: ask more briefly, lower "
+            "max_answer_tokens in the answer recipe, or start the model server with a longer context."
+        )
+    return room
+
+
+def _fit(chunks: Sequence[ScoredChunk], budget: int, count: Count) -> tuple[tuple[ScoredChunk, ...], tuple[int, ...]]:
     """The best chunks that fit, in canonical order, and the ids of the others, the worst first."""
     shown: list[ScoredChunk] = []
     dropped: list[int] = []
-    left, smallest = budget, None
-    for chunk in sorted(chunks, key=lambda chunk: chunk.rank):
-        cost = count(_source(len(chunks), chunk, chunk.text))
-        smallest = cost if smallest is None else min(smallest, cost)
+    ranked = sorted(chunks, key=lambda chunk: chunk.rank)
+    costs = count([_source(len(chunks), chunk, chunk.text) for chunk in ranked])
+    left = budget
+    for chunk, cost in zip(ranked, costs, strict=True):
         if cost <= left:
             left -= cost
             shown.append(chunk)
@@ -88,8 +103,8 @@ def _fit(
             dropped.append(chunk.chunk_id)
     if dropped and not shown:
         raise BadInput(
-            f"None of the {len(chunks)} passages found fits context_tokens = {budget}: the shortest takes {smallest}"
-            " tokens. Raise context_tokens in the answer recipe, or index with smaller chunks."
+            f"None of the {len(chunks)} passages found fits into {budget} tokens: the shortest takes {min(costs)}."
+            " Raise context_tokens in the answer recipe, or index with smaller chunks."
         )
     shown.sort(key=lambda chunk: (chunk.document_id, chunk.start, chunk.chunk_id))
     return tuple(shown), tuple(reversed(dropped))

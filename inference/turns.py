@@ -1,11 +1,13 @@
-"""Asking in a conversation: the answer is made in a thread of the web process and stored, whoever is watching.
+"""Asking in a conversation: the answer is made in a thread of the web process and stored.
 
-A browser only follows. Leaving, reloading or losing the connection neither stops nor loses the answer.
+A browser only follows: reloading or losing the connection neither stops nor loses the answer. Where nobody comes back
+within UNWATCHED_SECONDS it ends with what is there.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -29,6 +31,7 @@ LOST_AFTER = timedelta(minutes=5)  # an answer nobody is making any more, as aft
 REMEMBERED = 3  # questions before a follow-up that it may refer to
 SILENCE_SECONDS = 15.0  # after which a stream says that it is still waiting
 POLL_SECONDS = 0.5  # for an answer made by another process
+UNWATCHED_SECONDS = 20.0  # after which nobody comes back to a page, and the model server is not kept busy for it
 
 
 @dataclass(slots=True)
@@ -37,6 +40,9 @@ class _Run:
 
     events: list[dict[str, Any]] = field(default_factory=list)
     ended: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
+    watching: int = 0  # followers that are there now
+    seen: float = field(default_factory=time.monotonic)  # when somebody last looked
     lock: threading.Lock = field(default_factory=threading.Lock)
     followers: set[Callable[[], None]] = field(default_factory=set)  # each wakes one follower, from any thread
 
@@ -46,6 +52,16 @@ class _Run:
             self.ended = event["type"] in ("done", "failed")
             for wake in self.followers:
                 wake()
+
+    def look(self, coming: int = 0) -> None:
+        """Note that somebody looks at this moment, and ``coming`` (1 or -1) that they stay or leave."""
+        with self.lock:
+            self.watching += coming
+            self.seen = time.monotonic()
+
+    def stop_if_unwatched(self) -> None:
+        if not self.watching and time.monotonic() - self.seen > UNWATCHED_SECONDS:
+            self.stopped.set()
 
     async def after(self, count: int, timeout: float) -> list[dict[str, Any]]:
         """The events after the first ``count``; waits for one at most ``timeout`` seconds, holding no thread."""
@@ -90,18 +106,28 @@ def ask(user: AbstractBaseUser, corpus: Corpus, question: str, conversation: Con
     return turn
 
 
+def stop(turn_id: int) -> None:
+    """End an answer that this process is making with what is there; nothing happens where it has ended already."""
+    if run := _runs.get(turn_id):
+        run.stopped.set()
+
+
+def look(turn_id: int) -> None:
+    """Note that somebody is looking at an answer in the making, who does not follow its events."""
+    if run := _runs.get(turn_id):
+        run.look()
+
+
 async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
     """Replay an answer's events from the start and follow them to the end; see `_event` for their form."""
-    run, seen = _runs.get(turn_id), 0
-    while run is not None:
-        fresh = await run.after(seen, SILENCE_SECONDS)
-        seen += len(fresh)
-        for event in fresh:
-            yield event
-        if run.ended and seen == len(run.events):
-            return
-        if not fresh:
-            yield {"type": "waiting"}  # keeps proxies from closing a silent stream
+    if run := _runs.get(turn_id):
+        run.look(1)
+        try:
+            async for event in _live(run):
+                yield event
+        finally:
+            run.look(-1)
+        return
     while True:
         turn = await Turn.objects.only("state", "reason", "created").filter(pk=turn_id).afirst()
         if turn is None:
@@ -114,6 +140,17 @@ async def events(turn_id: int) -> AsyncIterator[dict[str, Any]]:
             yield _ending(turn)
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _live(run: _Run) -> AsyncIterator[dict[str, Any]]:
+    seen = 0
+    while not (run.ended and seen == len(run.events)):
+        fresh = await run.after(seen, SILENCE_SECONDS)
+        seen += len(fresh)
+        for event in fresh:
+            yield event
+        if not fresh:
+            yield {"type": "waiting"}  # keeps proxies from closing a silent stream
 
 
 def _ending(turn: Turn) -> dict[str, Any]:
@@ -131,7 +168,8 @@ def _history(turn: Turn) -> list[tuple[str, str]]:
 def _work(turn: Turn, run: _Run) -> None:
     try:
         corpus = turn.conversation.corpus
-        for event in answer(corpus, turn.question, turn.recipe.value(), _history(turn)):
+        for event in answer(corpus, turn.question, turn.recipe.value(), _history(turn), stopped=run.stopped):
+            run.stop_if_unwatched()
             if isinstance(event, Done):
                 _keep(turn, event)
             run.add(_event(event, turn))

@@ -96,6 +96,8 @@ def _conversation_page(
     total = conversation.turns.count()
     first = 0 if "all" in request.GET else max(0, total - LATEST_TURNS)
     shown = list(conversation.turns.all()[first:])
+    for one in shown:
+        turns.look(one.pk)
     prepare(conversation.corpus, shown)
     context = {
         "conversation": conversation,
@@ -167,6 +169,16 @@ def turn(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect(f"{reverse('conversation', args=[found.conversation_id])}#turn-{found.pk}")
     prepare(found.conversation.corpus, [found])
     return render(request, "inference/_turn.html", {"turn": found})
+
+
+@require_POST
+def stop_turn(request: HttpRequest, pk: int) -> HttpResponse:
+    """End an answer that is being written; what is there is kept."""
+    found = turn_for(request.user, pk)
+    turns.stop(found.pk)
+    if "HX-Request" in request.headers:
+        return HttpResponse(status=204)
+    return redirect(f"{reverse('conversation', args=[found.conversation_id])}#turn-{found.pk}")
 
 
 @require_GET

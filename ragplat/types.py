@@ -119,7 +119,7 @@ class Prompt:
     language: str  # language to answer in: "en" or "zh"
 
 
-FinishReason = Literal["stop", "length", "no_answer", "error"]
+FinishReason = Literal["stop", "length", "no_answer", "stopped", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +129,7 @@ class Delta:
     text: str
     finish_reason: FinishReason | None = None
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt, that the server had read before
     completion_tokens: int | None = None
     error: str = ""  # with finish reason "error": what went wrong, for a person
 
@@ -216,6 +217,10 @@ class AnswerRecipe:
     prompt: str = "answer@1"
     generator: str = "auto"  # "auto": "openai" where a server is set, else "extractive"
     temperature: float = 0.0
+    top_p: float = 1.0  # of the model's words, only the likeliest that together have this probability
+    top_k: int = 0  # of the model's words, only so many of the likeliest; 0 for all
+    seed: int | None = None  # equal seeds give equal answers, as far as the server can
+    stop: tuple[str, ...] = ()  # the answer ends before any of these
     max_answer_tokens: int = 512
     context_tokens: int = 3000  # budget for the chunks in the prompt
     strict: bool = True  # refuse when the documents do not answer

@@ -31,6 +31,16 @@ def _no_network(monkeypatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local)
 
 
+@pytest.fixture(autouse=True)
+def _no_model_servers() -> Iterator[None]:
+    """No test knows the model servers of another, or leaves connections to them open."""
+    yield
+    if (server := sys.modules.get("inference.generators.server")) and server._connected:
+        from inference.generators import background
+
+        background.run(server.disconnect())
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of public data sets; tests that need it are skipped when RAGPLAT_DATA_DIR is unset."""

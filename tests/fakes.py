@@ -16,9 +16,11 @@ def said(text: str, finish: str | None = None) -> str:
     return f"data: {json.dumps(chunk)}\n\n"
 
 
-def used(prompt: int, completion: int) -> str:
+def used(prompt: int, completion: int, cached: int | None = None) -> str:
     """The event that tells the tokens used."""
     usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if cached is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
     chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "toy", "choices": [], "usage": usage}
     return f"data: {json.dumps(chunk)}\n\n"
 
@@ -30,21 +32,37 @@ class ScriptedServer:
     """An OpenAI-compatible server on 127.0.0.1 that plays ``script`` for every chat completion.
 
     A script is a list of steps: a string is sent as it stands, a number is a pause in seconds, ``None`` cuts the
-    connection. ``status`` other than 200 sends ``error`` as the reason instead. ``models`` are the names it offers.
-    Use it as a context manager; ``url`` is the base URL, ``requests`` the bodies received, ``hung_up`` is set when a
-    client leaves before the end of the script.
+    connection. ``status`` other than 200 sends ``error`` as the reason instead; ``passing`` are statuses sent before
+    that, one a request. ``models`` are the names it offers, ``owner`` whose they are, as servers tell their kind;
+    one that is "vllm" has a ``context`` and counts words as tokens.
+    Use it as a context manager; ``url`` is the base URL, ``requests`` the bodies of the chat completions received,
+    ``looks`` the paths of everything else, ``connections`` how many were opened; ``hung_up`` is set when a client
+    leaves before the end of the script.
     """
 
     def __init__(
-        self, script: Iterable[str | float | None] = (), status: int = 200, error: str = "", models: tuple = ("toy",)
+        self,
+        script: Iterable[str | float | None] = (),
+        status: int = 200,
+        error: str = "",
+        models: tuple = ("toy",),
+        owner: str = "toy",
+        context: int = 1000,
+        passing: Iterable[int] = (),
+        port: int = 0,
     ):
         self.script = list(script)
         self.status = status
         self.error = error
         self.models = models
+        self.owner = owner
+        self.context = context
+        self.passing = list(passing)
         self.requests: list[dict[str, Any]] = []
+        self.looks: list[str] = []
+        self.connections = 0
         self.hung_up = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -62,14 +80,29 @@ class ScriptedServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                script.connections += 1
+
             def do_GET(self) -> None:
-                data = [{"id": name, "object": "model", "created": 0, "owned_by": "toy"} for name in script.models]
-                self._json(200, {"object": "list", "data": data})
+                script.looks.append(self.path)
+                if self.path == "/health":
+                    self._json(200 if script.owner == "vllm" else 404, {})
+                    return
+                told = {"object": "model", "created": 0, "owned_by": script.owner}
+                told |= {"max_model_len": script.context} if script.owner == "vllm" else {}
+                self._json(200, {"object": "list", "data": [{"id": name} | told for name in script.models]})
 
             def do_POST(self) -> None:
-                script.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                if script.status != 200:
-                    self._json(script.status, {"error": {"message": script.error, "type": "toy"}})
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/tokenize":
+                    script.looks.append(self.path)
+                    self._json(200, {"tokens": [0] * len(body["prompt"].split())})
+                    return
+                script.requests.append(body)
+                status = script.passing.pop(0) if script.passing else script.status
+                if status != 200:
+                    self._json(status, {"error": {"message": script.error, "type": "toy"}})
                     return
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")

@@ -214,7 +214,7 @@ def prompts(corpora, questions: Sequence[Question], embed: Vectors) -> Iterator[
     indexes = {name: Index(paragraphs, language, embed) for name, (paragraphs, language) in corpora.items()}
     for question in questions:
         chunks = indexes[question.corpus].search(question.text, question.hidden)
-        yield question, build(question.text, chunks, 10**6, len, question.language, True)
+        yield question, build(question.text, chunks, 10**6, lambda texts: [0] * len(texts), question.language, True)
 
 
 # --- report ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Answers without a language model: quotes the sentences that answer, word for word, or says that none does."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ class ExtractiveGenerator:
     def signature(self) -> str:
         return signature("generator", name=self.name, strict=self.strict, v=1)
 
-    def generate(self, prompt: Prompt) -> Iterator[Delta]:
+    def generate(self, prompt: Prompt, stopped: threading.Event | None = None) -> Iterator[Delta]:
         found = passages(prompt)
         likely = probability(features(prompt, found, self._embed), prompt.language) if found else np.zeros(0)
         threshold = THRESHOLD[prompt.language] if self.strict else 0.0
@@ -45,6 +46,8 @@ class ExtractiveGenerator:
         chosen = _choose(found, likely, prompt.language)
         before: Passage | None = None
         for passage in _order(chosen):
+            if stopped and stopped.is_set():
+                return
             yield Delta(text=_gap(before, passage) + _quote(passage))
             before = passage
         yield Delta(text="", finish_reason="stop")

@@ -69,7 +69,7 @@ def prompt(question: str, texts: list[str], language: str = "en"):
         )
         for i, text in enumerate(texts, start=1)
     ]
-    return build(question, chunks, 1000, len, language, strict=True)
+    return build(question, chunks, 1000, lambda texts: [len(text) for text in texts], language, strict=True)
 
 
 def test_the_suite_covers_every_generator():

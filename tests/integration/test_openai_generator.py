@@ -1,12 +1,15 @@
 """The OpenAI generator against a real HTTP server that behaves well, badly, or not at all."""
 
+import asyncio
 import socket
 import threading
 import time
 
 import pytest
 
-from inference.generators.openai import OpenAIGenerator
+from inference.generators import background, server
+from inference.generators.base import Sampling
+from inference.generators.openai import BATCH_PRIORITY, OpenAIGenerator
 from inference.prompts import REFUSALS
 from ragplat.errors import GeneratorUnavailable
 from ragplat.types import Prompt
@@ -35,12 +38,12 @@ def text_of(deltas: list) -> str:
 
 
 def test_streams_text_usage_and_finish_reason():
-    script = [said("Par"), said("is [1]"), said(".", "stop"), used(12, 3), DONE]
+    script = [said("Par"), said("is [1]"), said(".", "stop"), used(12, 3, cached=8), DONE]
     with ScriptedServer(script) as server:
-        deltas = run(server, temperature=0.5, max_tokens=7)
+        deltas = run(server, sampling=Sampling(temperature=0.5, max_tokens=7))
     assert text_of(deltas) == "Paris [1]."
     assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["stop"]
-    assert (deltas[-1].prompt_tokens, deltas[-1].completion_tokens) == (12, 3)
+    assert (deltas[-1].prompt_tokens, deltas[-1].cached_tokens, deltas[-1].completion_tokens) == (12, 8, 3)
     request = server.requests[0]
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("toy", 0.5, 7)
     assert request["messages"] == [dict(message) for message in PROMPT.messages]
@@ -101,7 +104,7 @@ def test_a_refused_request_says_what_to_do(status, words):
     for word in [*words, server.url]:
         assert word in error.value.message
     assert "sk-secret" not in error.value.message
-    assert len(server.requests) == (2 if status in (429, 500) else 1), "passing troubles are tried once more"
+    assert len(server.requests) == (3 if status in (429, 500) else 1), "passing troubles are tried again"
 
 
 def test_a_server_that_is_down():
@@ -182,20 +185,104 @@ def test_an_empty_answer_is_no_answer(finish, words):
         run(server)
 
 
-def test_closing_the_stream_hangs_up_and_ends_the_watch():
+def test_closing_the_stream_hangs_up():
     with ScriptedServer([said("word "), 0.05] * 200) as server:
         stream = generator(server).generate(PROMPT)
         next(stream)
         stream.close()
-        assert server.hung_up.wait(5)
+        assert server.hung_up.wait(1)
+    assert _at_rest()
+
+
+@pytest.mark.parametrize("script", [[said("word "), 0.05] * 200, [5.0]], ids=["writing", "silent"])
+def test_an_answer_is_stopped_from_another_thread(script):
+    stopped = threading.Event()
+    with ScriptedServer(script) as server:
+        threading.Timer(0.4, stopped.set).start()
+        started = time.monotonic()
+        deltas = list(generator(server, first_token_seconds=5).generate(PROMPT, stopped))
+        assert time.monotonic() - started < 1
+        assert all(delta.finish_reason is None for delta in deltas)
+        assert _at_rest()
+
+
+def _at_rest() -> bool:
+    """Whether nothing is under way on the loop any more."""
+
+    async def others() -> int:
+        return len(asyncio.all_tasks()) - 1
+
     deadline = time.monotonic() + 2
-    while time.monotonic() < deadline and _watchers():
+    while background.run(others()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _watchers()
+    return background.run(others()) == 0
 
 
-def _watchers() -> list:
-    return [thread for thread in threading.enumerate() if thread.name == "generator-deadline"]
+def test_answers_share_connections():
+    with ScriptedServer([said("Yes.", "stop"), DONE]) as server:
+        for _ in range(3):
+            run(server)
+        assert server.connections == 1
+
+
+# What servers can do
+
+
+def test_what_only_vllm_knows_is_only_told_to_vllm():
+    chosen = Sampling(top_p=0.9, top_k=5, seed=7, stop=("END",))
+    bodies = []
+    for owner in ("vllm", "library"):
+        with ScriptedServer([said("Yes.", "stop"), DONE], owner=owner) as server:
+            run(server, sampling=chosen, tenant="harbour", batch=True)
+        bodies.append(server.requests[0])
+    for body in bodies:
+        assert (body["top_p"], body["top_k"], body["seed"], body["stop"]) == (0.9, 5, 7, ["END"])
+    assert (bodies[0]["cache_salt"], bodies[0]["priority"]) == ("harbour", BATCH_PRIORITY)
+    assert not {"cache_salt", "priority"} & set(bodies[1])
+
+
+def test_what_is_left_at_its_default_is_left_to_the_server():
+    with ScriptedServer([said("Yes.", "stop"), DONE]) as server:
+        run(server)
+    assert not {"top_p", "top_k", "seed", "stop"} & set(server.requests[0])
+
+
+def test_tokens_are_counted_by_the_model_where_its_server_counts():
+    with ScriptedServer(owner="vllm", context=1234) as server:
+        one = generator(server)
+        assert one.count(["three little words", "", "two words"]) == [3, 0, 2]
+        assert one.context() == 1234
+    with ScriptedServer() as server:
+        assert generator(server).count(["three little words"]) is None
+        assert generator(server).context() is None
+
+
+# Trouble that passes
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(status):
+    with ScriptedServer([said("Yes.", "stop"), DONE], passing=[status, status]) as server:
+        assert text_of(run(server, first_token_seconds=10)) == "Yes."
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_is_down_is_waited_for_once_and_used_again_once_it_is_healthy(monkeypatch):
+    monkeypatch.setattr(server, "DOWN_SECONDS", 0.5)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    one = OpenAIGenerator(f"http://127.0.0.1:{port}/v1", model="toy")
+    with pytest.raises(GeneratorUnavailable, match="cannot be reached"):
+        list(one.generate(PROMPT))
+    started = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(GeneratorUnavailable, match="cannot be reached"):
+            list(one.generate(PROMPT))
+    assert time.monotonic() - started < 0.5
+    with ScriptedServer([said("Yes.", "stop"), DONE], port=port):
+        time.sleep(0.6)
+        assert text_of(list(one.generate(PROMPT))) == "Yes."
 
 
 def test_the_only_model_is_taken():

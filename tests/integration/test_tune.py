@@ -94,7 +94,7 @@ def test_a_weight_that_is_surely_better_is_saved(corpus, files, monkeypatch):
     made = Recipe.objects.get(kind="answer", name="town")
     assert f"Saved as the answer recipe town@1, with number {made.pk}." in shown
     assert f"/admin/indexer/corpus/{corpus.pk}/change/" in shown
-    assert made.params == {**corpus.answer_recipe.params, "dense_weight": 0.7}
+    assert made.value() == replace(corpus.answer_recipe.value(), dense_weight=0.7)
     assert json.loads(tune("harbour", files, "--save", "town", "--seed", "1", "--json"))["saved"] == "town@2"
     corpus.refresh_from_db()
     assert corpus.answer_recipe.name == "default"

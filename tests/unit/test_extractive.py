@@ -37,7 +37,7 @@ def prompt(question: str, *texts: str, language: str = "en", document: int | Non
         )
         for i, text in enumerate(texts, start=1)
     ]
-    return build(question, chunks, 10**6, len, language, strict=True)
+    return build(question, chunks, 10**6, lambda texts: [len(text) for text in texts], language, strict=True)
 
 
 def answer(asked, **options):

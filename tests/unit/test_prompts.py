@@ -16,8 +16,8 @@ def chunk(i: int, text: str = "", document: int = 1, start: int | None = None, r
     return scored(i, text or f"Text of chunk {i}.", document, 1000 * i if start is None else start, **fields)
 
 
-def words(text: str) -> int:
-    return len(text.split())
+def words(texts) -> list[int]:
+    return [len(text.split()) for text in texts]
 
 
 def make(question="What is it?", chunks=(), budget=1000, language="en", strict=True, **options):
@@ -50,6 +50,22 @@ def test_the_worst_are_dropped_and_told():
     assert prompt.dropped == (4, 1)
 
 
+def test_the_whole_prompt_fits_into_what_the_model_can_read():
+    chunks = [chunk(i, text=f"word{i} " * 20, rank=i) for i in range(1, 6)]
+    whole = make(chunks=chunks)
+    size = sum(words([message["content"] for message in whole.messages]))
+    for window in range(size - 60, size + 100, 10):
+        prompt = make(chunks=chunks, window=window)
+        assert sum(words([message["content"] for message in prompt.messages])) <= window
+        assert len(prompt.chunks) + len(prompt.dropped) == 5
+    assert prompt.dropped == ()
+
+
+def test_a_question_that_leaves_no_room_says_so():
+    with pytest.raises(BadInput, match=r"Rules and question take \d+ tokens, and the model can read 200"):
+        make("why " * 300, [chunk(1)], window=200)
+
+
 def test_one_chunk_too_long_does_not_drop_the_others():
     prompt = make(chunks=[chunk(1, text="word " * 200, rank=1), chunk(2, rank=2)], budget=50)
     assert [shown.chunk_id for shown in prompt.chunks] == [2]
@@ -57,7 +73,7 @@ def test_one_chunk_too_long_does_not_drop_the_others():
 
 
 def test_nothing_fits_is_an_error_that_says_what_to_do():
-    with pytest.raises(BadInput, match=r"context_tokens = 5: the shortest takes \d+ tokens"):
+    with pytest.raises(BadInput, match=r"fits into 5 tokens: the shortest takes \d+\."):
         make(chunks=[chunk(1)], budget=5)
 
 
@@ -121,4 +137,4 @@ def test_the_order_of_arrival_changes_nothing(order, budget):
     shown = [item.chunk_id for item in prompt.chunks]
     assert sorted([*shown, *prompt.dropped]) == [1, 2, 3, 4, 5, 6]
     sources = prompt.messages[1]["content"].rpartition("\n\n")[0]
-    assert words(sources) <= budget
+    assert words([sources]) <= [budget]

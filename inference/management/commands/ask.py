@@ -34,6 +34,8 @@ class Command(BaseCommand):
                     self.stdout.flush()
                 elif isinstance(event, Done):
                     made = event.answer
+        if made.trace.get("notice"):
+            self.stderr.write(made.trace["notice"])
         if json:
             self.stdout.write(jsonlib.dumps(_as_json(made), ensure_ascii=False, indent=1))
         else:
