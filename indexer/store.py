@@ -59,8 +59,8 @@ HOLD_INDEX = "SELECT state FROM indexer_index WHERE id = %s FOR SHARE"
 
 HITS = """
 SELECT c.id, c.document_id, d.name, c.ordinal, c.start, c."end", c.page, c.context, c.text
-FROM indexer_chunk c JOIN indexer_document d ON d.id = c.document_id
-WHERE c.index_id = %s AND c.id = ANY(%s) AND c.enabled AND d.state = 'ready' {scope}
+FROM indexer_chunk_{index} c JOIN indexer_document d ON d.id = c.document_id
+WHERE c.id = ANY(%s) AND c.enabled AND d.state = 'ready' {scope}
 """
 
 GROWN = """
@@ -216,8 +216,8 @@ def hits(index: Index, chunk_ids: Collection[int], scope: Scope | None = None) -
     What is missing was deleted, disabled or put out of reach.
     """
     within, params = ("", ()) if scope is None else scope.sql()
-    sql = HITS.format(scope=f"AND d.id IN ({within})" if within else "")
-    return {row[0]: Hit(*row) for row in _rows(sql, [index.pk, list(chunk_ids), *params])}
+    sql = HITS.format(index=int(index.pk), scope=f"AND d.id IN ({within})" if within else "")
+    return {row[0]: Hit(*row) for row in _rows(sql, [list(chunk_ids), *params])}
 
 
 def within(index: Index, chunk_ids: Collection[int], scope: Scope) -> set[int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import connection
 
 from indexer.models import Document, Index, recipe_value
 from indexer.scope import Scope
@@ -49,7 +49,7 @@ SPARE_ROWS = 100
 TUNING = """
 SET LOCAL hnsw.iterative_scan = 'relaxed_order'; SET LOCAL hnsw.ef_search = {ef_search};
 SET LOCAL ivfflat.iterative_scan = 'relaxed_order'; SET LOCAL ivfflat.probes = {probes};
-SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off
+SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off;
 """
 
 VECTOR_INDEX = """
@@ -136,9 +136,12 @@ def _indexed(
 ) -> list[tuple[int, float]]:
     ef_search = min(max(recipe.ef_search, k), LONGEST_EF_SEARCH)
     probes = min(recipe.probes or max(1, math.isqrt(built.lists)), max(built.lists, 1))
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(TUNING.format(ef_search=ef_search, probes=probes))
-        cursor.execute(*_statement(index, vector, k if scope is None else k + SPARE_ROWS, scope, exact=""))
+    sql, params = _statement(index, vector, k if scope is None else k + SPARE_ROWS, scope, exact="")
+    with connection.cursor() as cursor:
+        # Statements sent together are one transaction, which the settings end with.
+        cursor.execute(TUNING.format(ef_search=ef_search, probes=probes) + sql, params)
+        while cursor.nextset():
+            pass  # the settings' results
         nearest = sorted(cursor.fetchall(), key=lambda row: (row[1], row[0]))[:k]
     return [(chunk_id, -distance) for chunk_id, distance in nearest]
 
