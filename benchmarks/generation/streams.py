@@ -1,0 +1,183 @@
+"""Our generator beside the openai client, on the same vLLM: tokens per second, time to the first, closing, caching.
+
+    python benchmarks/generation/streams.py [--streams 1,8,32] [--tokens 128] [--rounds 3]
+
+vLLM serves a tiny model with random weights on the processor (it has to be installed beside this environment, as
+`make test` does): so what is measured is everything around the model, at more tokens per second than a large model
+on a GPU would give one stream. The two take turns. Retrieval is off: its time is in benchmarks/search.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import installation
+
+from inference import prompts
+from inference.generators.base import Sampling
+from inference.generators.openai import OpenAIGenerator
+from tests.chunks import scored
+from tests.vllm_server import VLLM
+
+SENTENCE = "The harbour has {} cranes, {} ferries and a lighthouse that is 31 metres tall. "
+QUESTIONS = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", default="1,8,32")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = VLLM(Path(folder))
+        server.start()
+        try:
+            print(
+                f"{installation.machine()}\n\n| streams | | output tokens/s | first token ms, p50 |\n|---|---|---|---|"
+            )
+            for streams in map(int, options.streams.split(",")):
+                compare(server, streams, options.tokens, options.rounds)
+            print(f"\nClosing 32 streams mid-way: the engine is idle after {closing(server):.2f} s")
+            print(f"Memory of an open stream: {memory(server) / 1024:.0f} KiB")
+            for name, share in caching(server).items():
+                print(f"{QUESTIONS} questions on one document, {name}: {share:.0%} of the prompts' tokens known before")
+        finally:
+            server.stop()
+
+
+def prompt(number: int):
+    """A prompt of its own: what one side asked must not be cached for the other."""
+    chunks = [scored(n, SENTENCE.format(n, number) * 4, document=n, rank=n) for n in range(1, 4)]
+    question = f"What of number {number}?"
+    return prompts.build(question, chunks, 10**6, nothing, "en", strict=True)
+
+
+def nothing(texts) -> list[int]:
+    """Counts no tokens: all sources are shown."""
+    return [0] * len(texts)
+
+
+def ours(server: VLLM, tokens: int) -> OpenAIGenerator:
+    return OpenAIGenerator(server.url, server.model, "", Sampling(max_tokens=tokens, temperature=1.0))
+
+
+def compare(server: VLLM, streams: int, tokens: int, rounds: int) -> None:
+    numbers = iter(range(10**6 * streams, 10**9))
+    found: dict[str, list[tuple[float, list[float]]]] = {"openai client": [], "ours": []}
+    through_ours(server, streams, tokens, numbers)  # warm
+    for _ in range(rounds):
+        found["openai client"].append(asyncio.run(through_client(server, streams, tokens, numbers)))
+        found["ours"].append(through_ours(server, streams, tokens, numbers))
+    rates, firsts = {}, {}
+    for name, runs in found.items():
+        rates[name] = statistics.median(rate for rate, _ in runs)
+        firsts[name] = statistics.median(one for _, several in runs for one in several) * 1000
+        print(f"| {streams} | {name} | {rates[name]:,.0f} | {firsts[name]:.1f} |")
+    print(f"| {streams} | ratio, difference | {rates['ours'] / rates['openai client']:.2f}x "
+          f"| {firsts['ours'] - firsts['openai client']:+.1f} |", flush=True)  # fmt: skip
+
+
+def through_ours(server: VLLM, streams: int, tokens: int, numbers) -> tuple[float, list[float]]:
+    """Output tokens per second of all streams together, and the time to the first text of each."""
+    generator = ours(server, tokens)
+    asked = [prompt(next(numbers)) for _ in range(streams)]
+
+    def one(prompt) -> tuple[int, float]:
+        began, first, last = time.perf_counter(), None, None
+        for delta in generator.generate(prompt):
+            first, last = first or time.perf_counter() - began, delta
+        return last.completion_tokens, first
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(streams) as pool:
+        done = list(pool.map(one, asked))
+    return sum(count for count, _ in done) / (time.perf_counter() - started), [first for _, first in done]
+
+
+async def through_client(server: VLLM, streams: int, tokens: int, numbers) -> tuple[float, list[float]]:
+    from openai import AsyncOpenAI
+
+    asked = [prompt(next(numbers)) for _ in range(streams)]
+    async with AsyncOpenAI(base_url=server.url, api_key="none") as client:
+
+        async def one(prompt) -> tuple[int, float]:
+            began, first, usage = time.perf_counter(), None, None
+            stream = await client.chat.completions.create(
+                model=server.model,
+                messages=[dict(message) for message in prompt.messages],
+                temperature=1.0,
+                max_tokens=tokens,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    first = first or time.perf_counter() - began
+                usage = chunk.usage or usage
+            return usage.completion_tokens, first or time.perf_counter() - began
+
+        started = time.perf_counter()
+        done = await asyncio.gather(*map(one, asked))
+        return sum(count for count, _ in done) / (time.perf_counter() - started), [first for _, first in done]
+
+
+def closing(server: VLLM) -> float:
+    streams = [ours(server, 1500).generate(prompt(10**9 + n)) for n in range(32)]
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(next, streams))
+    started = time.perf_counter()
+    for stream in streams:
+        stream.close()
+    while server.metric("num_requests_running") + server.metric("num_requests_waiting"):
+        time.sleep(0.02)
+    return time.perf_counter() - started
+
+
+def memory(server: VLLM, count: int = 32) -> float:
+    """Bytes that this process grows by for each stream held open."""
+    process, stopped = psutil.Process(os.getpid()), threading.Event()
+    before = process.memory_info().rss
+    streams = [ours(server, 1500).generate(prompt(2 * 10**9 + n), stopped) for n in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(next, streams))
+    grown = process.memory_info().rss - before
+    for stream in streams:
+        stream.close()
+    return max(grown, 0) / count
+
+
+def caching(server: VLLM) -> dict[str, float]:
+    """The share of prompt tokens that the server knew before, over many questions on the same sources."""
+    shares = {}
+    for name, order in (("sources first, as we do", 1), ("question first", -1)):
+        read = cached = 0
+        for number in range(QUESTIONS):
+            chunks = [scored(n, SENTENCE.format(n, order) * 4, document=n, rank=n) for n in range(1, 6)]
+            asked = prompts.build(
+                f"Question {number}?", chunks, 10**6, lambda texts: [0] * len(texts), "en", strict=True
+            )
+            rules, told = asked.messages
+            parts = told["content"].rsplit("\n\n", 1)[::order]
+            messages = (rules, {"role": "user", "content": "\n\n".join(parts)})
+            *_, last = ours(server, 1).generate(replace(asked, messages=messages))
+            read += last.prompt_tokens
+            cached += last.cached_tokens or 0
+        shares[name] = cached / read
+    return shares
+
+
+if __name__ == "__main__":
+    main()
