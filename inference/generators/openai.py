@@ -148,7 +148,8 @@ class OpenAIGenerator:
         problem = reply.problem()
         if not problem:
             return reply.end()
-        message = f"The language model server at {self.base_url} (model {self._model}) {problem}."
+        named = f' (model "{self._model}")' if self._model else ""
+        message = f"The language model server at {self.base_url}{named} {problem}."
         if not reply.started:
             raise GeneratorUnavailable(message)
         log.warning("answer broken off: %s", message)
