@@ -10,7 +10,7 @@ from tests.rows import cite, make_corpus, make_document, make_turn
 pytestmark = pytest.mark.django_db
 TEXT = "# Harbour\n\nThe lighthouse is 31 metres tall.\n"
 PUBLIC = {"healthz", "login", "logout"}
-GET_ONLY_POST = {"corpus-upload", "document-retry", "ask-question"}
+GET_ONLY_POST = {"turn-stop", "corpus-upload", "document-retry", "ask-question"}
 
 
 @pytest.fixture

@@ -89,10 +89,14 @@ def test_closing_streams_leaves_the_engine_idle_within_a_second(vllm):
     streams = [generator(vllm, 1500).generate(prompt(f"Question {n}?")) for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(next, streams))
-    assert vllm.metric("num_requests_running") > 0
+    written = vllm.metric("generation_tokens")
     for stream in streams:
         stream.close()
     assert idle(vllm, 1.0)
+    settled = vllm.metric("generation_tokens")
+    assert settled - written < 8 * 1000  # they were cut off, not finished
+    time.sleep(0.5)
+    assert vllm.metric("generation_tokens") == settled
 
 
 def test_a_batch_lets_people_go_first(vllm):
