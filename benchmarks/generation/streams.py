@@ -60,7 +60,7 @@ def main() -> None:
 
 def prompt(number: int):
     """A prompt of its own: what one side asked must not be cached for the other."""
-    chunks = [scored(n, SENTENCE.format(n, number) * 4, document=n, rank=n) for n in range(1, 4)]
+    chunks = [scored(n, SENTENCE.format(n, number), document=n, rank=n) for n in range(1, 4)]
     question = f"What of number {number}?"
     return prompts.build(question, chunks, 10**6, nothing, "en", strict=True)
 
@@ -71,7 +71,7 @@ def nothing(texts) -> list[int]:
 
 
 def ours(server: VLLM, tokens: int) -> OpenAIGenerator:
-    return OpenAIGenerator(server.url, server.model, "", Sampling(max_tokens=tokens, temperature=1.0))
+    return OpenAIGenerator(server.url, server.model, "", Sampling(max_tokens=tokens))
 
 
 def compare(server: VLLM, streams: int, tokens: int, rounds: int) -> None:
@@ -118,7 +118,7 @@ async def through_client(server: VLLM, streams: int, tokens: int, numbers) -> tu
             stream = await client.chat.completions.create(
                 model=server.model,
                 messages=[dict(message) for message in prompt.messages],
-                temperature=1.0,
+                temperature=0.0,
                 max_tokens=tokens,
                 stream=True,
                 stream_options={"include_usage": True},
@@ -165,7 +165,7 @@ def caching(server: VLLM) -> dict[str, float]:
     for name, order in (("sources first, as we do", 1), ("question first", -1)):
         read = cached = 0
         for number in range(QUESTIONS):
-            chunks = [scored(n, SENTENCE.format(n, order) * 4, document=n, rank=n) for n in range(1, 6)]
+            chunks = [scored(n, SENTENCE.format(n, order), document=n, rank=n) for n in range(1, 5)]
             asked = prompts.build(
                 f"Question {number}?", chunks, 10**6, lambda texts: [0] * len(texts), "en", strict=True
             )
