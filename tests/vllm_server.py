@@ -16,7 +16,8 @@ from tests import toy_llm
 
 CONTEXT = 2048
 START_SECONDS = 300
-PYTHON = Path(f"{sys.prefix}-vllm", "bin", "python")  # made by `make test`
+FOLDER = Path(f"{sys.prefix}-vllm")  # made by `make test`
+INSTALLED = (FOLDER / ".installed").exists()  # else half of it may be there
 
 
 class VLLM:
@@ -49,7 +50,7 @@ class VLLM:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [PYTHON, "-m", module, *served, *here],
+                [FOLDER / "bin" / "python", "-m", module, *served, *here],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,

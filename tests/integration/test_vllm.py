@@ -14,9 +14,9 @@ from inference.generators.server import connected
 from ragplat.errors import GeneratorUnavailable
 from ragplat.types import Prompt
 from tests.chunks import scored
-from tests.vllm_server import CONTEXT, PYTHON, VLLM
+from tests.vllm_server import CONTEXT, INSTALLED, VLLM
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed beside this environment: make test")
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="vLLM is not installed beside this environment: make test")
 
 
 @pytest.fixture(scope="module")
