@@ -24,7 +24,7 @@ EXACT_SCAN_ROWS = 5_000
 EXACT_SCOPE_ROWS = 20_000
 # While documents are still coming in, an index is built only when exact scans take too long: loading first is faster.
 BUILD_WHILE_LOADING_ROWS = 200_000
-# Twice pgvector's default: built in half as much time again, a search misses a fifth as much (docs/operations.md).
+# Twice pgvector's default: built in half as much time again, a search misses a fifth as much (docs/log.md).
 EF_CONSTRUCTION = 128
 BYTES_PER_LINKED_ROW = 450  # of HNSW with m = 16, beside the vector itself; measured: benchmarks/search/vectors.py
 LONGEST_EF_SEARCH = 1_000  # pgvector's limit

@@ -42,7 +42,7 @@ class ModelServer:
         self._root = self.base_url.removesuffix("/v1")
         self._api_key = api_key
         self._offer: Offer | None = None
-        self._down: GeneratorUnavailable | None = None  # why, while it is
+        self._down = ""  # why, while it is
         self._looked = 0.0  # when its health was looked at last
 
     @cached_property
@@ -103,18 +103,17 @@ class ModelServer:
         except Exception as error:  # whatever an answer that is none makes the client stumble over
             said = self._unavailable(error, model)
             if _is_down(error):
-                self._down, self._looked, self._offer = said, time.monotonic(), None
+                self._down, self._looked, self._offer = said.message, time.monotonic(), None
             raise said from error
-        self._down = None
+        self._down = ""
         return answer
 
     async def _check_health(self) -> None:
-        if self._down is None:
+        if not self._down:
             return
-        now = time.monotonic()
-        if now - self._looked < DOWN_SECONDS or not await self._healthy():
-            raise self._down
-        self._down = None
+        if time.monotonic() - self._looked < DOWN_SECONDS or not await self._healthy():
+            raise GeneratorUnavailable(self._down)
+        self._down = ""
 
     async def _healthy(self) -> bool:
         self._looked = time.monotonic()
