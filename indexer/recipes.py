@@ -19,7 +19,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "variants": (0, 10), "dense_weight": (0, 1), "rrf_k": (1, 10_000), "rerank_candidates": (1, 1000),
     "threshold": (-1e6, 1e6), "collapse": (0.01, 1), "diversity": (0, 1),
     "temperature": (0, 2), "top_p": (0.001, 1), "top_k": (0, 1_000_000), "seed": (0, 2**31 - 1),
-    "max_answer_tokens": (1, 1_000_000), "context_tokens": (1, 10_000_000),
+    "max_answer_tokens": (1, 1_000_000), "context_tokens": (1, 10_000_000), "history_tokens": (0, 10_000_000),
 }  # fmt: skip
 
 

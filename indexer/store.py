@@ -106,6 +106,10 @@ FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS part(document
 LEFT JOIN indexer_document d ON d.id = part.document_id ORDER BY part.place
 """
 
+CONTEXTS = """
+SELECT c.document_id, c.start, c.context FROM unnest(%s::bigint[], %s::int[]) AS place(document_id, start)
+JOIN indexer_chunk c ON c.index_id = %s AND c.document_id = place.document_id AND c.start = place.start
+"""
 
 SAMPLE = """
 SELECT halfvec_send(v.embedding) FROM unnest(%s::float8[]) AS share,
@@ -292,6 +296,12 @@ def stretches(parts: Sequence[tuple[int, int, int]]) -> list[tuple[str | None, i
     (None, None) for a document that is gone.
     """
     return _rows(STRETCHES, [list(column) for column in zip(*parts, strict=True)])
+
+
+def contexts(index: Index, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """The context lines of the chunks that begin at some places: (document id, start) each."""
+    columns = [list(column) for column in zip(*places, strict=True)]
+    return {(document_id, start): context for document_id, start, context in _rows(CONTEXTS, [*columns, index.pk])}
 
 
 def sample_vectors(index: Index, shares: Sequence[float]) -> list[np.ndarray]:

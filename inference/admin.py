@@ -31,14 +31,17 @@ class ConversationAdmin(ReadOnlyAdmin):
 
 @admin.register(Turn)
 class TurnAdmin(ReadOnlyAdmin):
-    list_display = ("short_question", "state", "finish_reason", "asked_by", "corpus", "recipe", "created")
-    list_filter = ("state", "finish_reason", ("conversation__corpus", admin.RelatedOnlyFieldListFilter), "created")
-    search_fields = ("question", "text", "conversation__user__username")
+    list_display = ("short_question", "state", "finish_reason", "rating", "asked_by", "corpus", "recipe", "created")
+    list_filter = (
+        "rating", "fault", "state", "finish_reason",
+        ("conversation__corpus", admin.RelatedOnlyFieldListFilter), "created",
+    )  # fmt: skip
+    search_fields = ("question", "text", "comment", "conversation__user__username")
     list_select_related = ("conversation__user", "conversation__corpus", "recipe")
     ordering = ("-id",)
     fields = (
-        "conversation", "question", "state", "reason", "text", "finish_reason", "recipe", "sentences", "citations",
-        "trace", "created",
+        "conversation", "parent", "question", "state", "reason", "text", "finish_reason", "rating", "fault", "comment",
+        "recipe", "sentences", "citations", "trace", "created",
     )  # fmt: skip
 
     @admin.display(description="question")

@@ -9,7 +9,8 @@ class InferenceConfig(AppConfig):
 
     def ready(self) -> None:
         from inference import forgetting  # noqa: F401 (it listens for deleted documents)
-        from inference.generators import registry
+        from inference.generators import registry as generators
+        from inference.judges import registry as judges
         from ragplat.registry import extend
 
-        extend(settings.EXTENSIONS, [registry])
+        extend(settings.EXTENSIONS, [generators, judges])

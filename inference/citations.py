@@ -1,17 +1,20 @@
-"""From an answer with markers to sentences tied to places in the documents, each judged against what it cites.
+"""From an answer with markers to sentences tied to places in the documents; a judge says whether those bear them out.
 
 Marker [n] means ``prompt.chunks[n - 1]``, in the stream and in the end: nothing is renumbered.
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from inference.words import Unit, content_terms, names, numbers, units
-from ragplat.types import Answer, Citation, FinishReason, Prompt, ScoredChunk, Sentence, Support
+from inference.judges.base import Claim, Judge, Place
+from inference.judges.words import WordsJudge
+from inference.prompts import REFUSALS
+from inference.words import Unit, content_terms, numbers, units
+from ragplat.text import is_cjk
+from ragplat.types import Answer, Citation, FinishReason, Prompt, ScoredChunk, Sentence
 
-SUPPORTED, PARTLY = 0.6, 0.3  # least shares of a sentence's terms found in what it cites
 WINDOW = 3  # sentences of a chunk that one citation may span
 WINDOW_COST = 0.04  # gain in that share which a further sentence must bring
 
@@ -26,28 +29,61 @@ _LIST_MARK = re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)])\s+")
 
 
 def resolve(text: str, prompt: Prompt, finish_reason: FinishReason = "stop") -> Answer:
-    """The complete ``text`` of a generator as an Answer.
+    """The complete ``text`` of a generator as an Answer: cited, and judged by words alone."""
+    return verify(cite(text, prompt, finish_reason), prompt, WordsJudge())
+
+
+def cite(text: str, prompt: Prompt, finish_reason: FinishReason = "stop") -> Answer:
+    """The complete ``text`` of a generator as an Answer whose sentences nobody has judged yet.
 
     Markers may be written [1], [1][2], [1, 2], [1-3] or 【1】 and become [1][2]; those that point at nothing are
     removed and counted. Every (sentence, marker) pair is tied to the place in that chunk which bears it out best: the
-    same words where they are found, else the sentences sharing most terms, else the whole chunk. Whether that bears
-    the sentence out is judged by terms, numbers and names; see ``_support``. Refusals, headings and lines that lead in
-    a list claim nothing and are not among ``sentences``.
+    same words where they are found, else the sentences sharing most terms, else the whole chunk. Refusals, headings and
+    lines that lead in a list claim nothing and are not among ``sentences``.
     """
     text, unknown = _tidy(text, prompt.chunks)
     sources = [_Source(chunk, prompt.language) for chunk in prompt.chunks]
-    sentences = []
-    for claim in _claims(text, prompt.chunks) if finish_reason != "no_answer" else ():
-        cited = tuple(sources[n - 1].cite(n, claim.text) for n in claim.numbers)
-        support = _support(claim.text, cited, sources, prompt.language)
-        sentences.append(Sentence(text=claim.text, start=claim.start, end=claim.end, citations=cited, support=support))
+    sentences = tuple(
+        Sentence(
+            text=stated.text,
+            start=stated.start,
+            end=stated.end,
+            citations=tuple(sources[n - 1].cite(n, stated.text) for n in stated.numbers),
+            support="unsupported",
+        )
+        for stated in (_stated(text, prompt.chunks) if finish_reason != "no_answer" else ())
+    )
     return Answer(
         text=text,
-        sentences=tuple(sentences),
+        sentences=sentences,
         citations=tuple(dict.fromkeys(citation for sentence in sentences for citation in sentence.citations)),
         finish_reason=finish_reason,
         unknown_markers=unknown,
     )
+
+
+def verify(answer: Answer, prompt: Prompt, judge: Judge) -> Answer:
+    """``answer`` with the verdicts of ``judge`` on its sentences. ``prompt`` is the one it was resolved with."""
+    verdicts = judge.judge(claims(answer, prompt))
+    judged = zip(answer.sentences, verdicts, strict=True)
+    return replace(
+        answer,
+        sentences=tuple(replace(sentence, support=one.support, why=one.how) for sentence, one in judged),
+    )
+
+
+def claims(answer: Answer, prompt: Prompt) -> list[Claim]:
+    """What a judge gets to see of each sentence."""
+
+    def place(citation: Citation) -> Place:
+        chunk = prompt.chunks[citation.number - 1]
+        start, end = citation.start - chunk.start, citation.end - chunk.start
+        return Place(text=chunk.text, start=start, end=end, context=chunk.context, document=chunk.document)
+
+    return [
+        Claim(text=sentence.text, places=tuple(map(place, sentence.citations)), language=prompt.language)
+        for sentence in answer.sentences
+    ]
 
 
 # --- markers ---------------------------------------------------------------------------------------------------------
@@ -107,14 +143,14 @@ def _expand(numbers_text: str, most: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _Stated:
     text: str
     start: int
     end: int
     numbers: tuple[int, ...]
 
 
-def _claims(text: str, chunks: Sequence[ScoredChunk]) -> Iterator[_Claim]:
+def _stated(text: str, chunks: Sequence[ScoredChunk]) -> Iterator[_Stated]:
     """The sentences of a tidy text that claim something, without their markers, and the numbers of those."""
     kept: list[int] = []  # offsets in `text` of the characters of `plain`
     marks: list[tuple[int, int, int, int]] = []  # place in `plain`, start and end in `text`, number
@@ -134,16 +170,21 @@ def _claims(text: str, chunks: Sequence[ScoredChunk]) -> Iterator[_Claim]:
         end = max([kept[unit.end - 1] + 1, *(mark[2] for mark in mine)])
         words = plain[unit.start : unit.end]
         if _claims_something(unit, words, bool(mine)):
-            yield _Claim(words, start, end, tuple(dict.fromkeys(mark[3] for mark in mine)))
+            yield _Stated(words, start, end, tuple(dict.fromkeys(mark[3] for mark in mine)))
 
 
 def _claims_something(unit: Unit, words: str, marked: bool) -> bool:
-    if not re.search(r"\w", words):
+    if not re.search(r"\w", words) or words in REFUSALS.values():
         return False
     return marked or (unit.kind not in ("heading", "sign") and words.rstrip(" *_")[-1:] not in (":", "："))
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _within_word(two: str) -> bool:
+    """Whether a word goes on from the first of two characters to the second. Chinese words have no visible ends."""
+    return len(two) == 2 and two.isalnum() and not any(map(is_cjk, two))
 
 
 @dataclass
@@ -179,15 +220,26 @@ class _Source:
         )
 
     def _same_words(self, sentence: str) -> tuple[int, int] | None:
-        """Where the chunk has the sentence word for word, whatever the white space and the punctuation at its ends."""
-        text, offsets = self.squeezed
+        """Where the chunk has the sentence word for word, whatever the white space and the punctuation at its ends.
+
+        Rather as a sentence of its own than within another.
+        """
         bare = _LIST_MARK.sub("", sentence, count=1)
+        begins = {unit.start for unit in self.units}
         for wanted in (sentence, bare, bare.strip(_EDGES)):
-            key = "".join(wanted.split())
-            at = text.find(key) if len(key) > 3 else -1
-            if at >= 0:
-                return offsets[at], offsets[at + len(key) - 1] + 1
+            found = list(self._stretches("".join(wanted.split())))
+            if found:
+                return next((place for place in found if place[0] in begins), found[0])
         return None
+
+    def _stretches(self, key: str) -> Iterator[tuple[int, int]]:
+        """Where the chunk has the characters of ``key``, not beginning or ending within a word or number."""
+        squeezed, offsets = self.squeezed
+        text = self.chunk.text
+        for match in re.finditer(f"(?={re.escape(key)})", squeezed) if len(key) > 3 else ():
+            start, end = offsets[match.start()], offsets[match.start() + len(key) - 1] + 1
+            if not _within_word(text[start - 1 : start + 1]) and not _within_word(text[end - 1 : end + 1]):
+                yield start, end
 
     def _most_terms(self, sentence: str) -> tuple[int, int]:
         """The run of up to WINDOW sentences that shares most terms with ``sentence``; the whole chunk for none."""
@@ -207,25 +259,3 @@ class _Source:
             text = self.chunk.text[unit.start : unit.end]
             self._terms[unit] = set(content_terms(text, self.language)) | numbers(text)
         return self._terms[unit]
-
-
-# --- support ---------------------------------------------------------------------------------------------------------
-
-
-def _support(sentence: str, cited: Sequence[Citation], sources: Sequence[_Source], language: str) -> Support:
-    """How far the cited places bear ``sentence`` out: the share of its terms that they hold.
-
-    A number or name that stands nowhere in the cited chunks, their headings or document names keeps a sentence from
-    being "supported": those are what models get wrong. Says nothing about negation or the order of words.
-    """
-    if not cited:
-        return "unsupported"
-    chunks = [sources[citation.number - 1].chunk for citation in cited]
-    quotes = "\n".join([*(citation.quote for citation in cited), *(chunk.context for chunk in chunks)])
-    around = "\n".join(f"{chunk.document} {chunk.context} {chunk.text}" for chunk in chunks)
-    wanted = set(content_terms(sentence, language))
-    share = len(wanted & set(content_terms(quotes, language))) / len(wanted) if wanted else 1.0
-    true_to_facts = numbers(sentence) <= numbers(around) and all(name in around.lower() for name in names(sentence))
-    if share >= SUPPORTED and true_to_facts:
-        return "supported"
-    return "partly" if share >= PARTLY else "unsupported"

@@ -44,7 +44,7 @@ def redact(turn: Turn, document_ids: set[int]) -> None:
         start, done = len(text), sentence["end"]
         rests_on_it = gone.intersection(sentence.get("places", []))
         text += GONE if rests_on_it else turn.text[sentence["start"] : done]
-        kept = {"citations": [], "places": [], "support": "supported"} if rests_on_it else {}
+        kept = {"citations": [], "places": [], "support": "supported", "why": ""} if rests_on_it else {}
         sentences.append(sentence | kept | {"start": start, "end": len(text)})
     turn.text, turn.sentences = text + turn.text[done:], sentences
     turn.citations = [

@@ -8,11 +8,21 @@ from indexer.models import Corpus, Recipe
 
 
 class Conversation(models.Model):
-    """A person's questions to one corpus, in order. Private to that person."""
+    """A person's questions to one corpus: a tree, of which a page shows one path. Private to that person."""
+
+    TITLE = 200  # characters
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations")
     corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="conversations")
-    title = models.CharField(max_length=200)
+    title = models.CharField(max_length=TITLE)
+    current = models.ForeignKey(
+        "Turn",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Where the path that was shown last ends.",
+    )
     created = models.DateTimeField(auto_now_add=True)
     changed = models.DateTimeField(auto_now=True)
 
@@ -25,14 +35,38 @@ class Conversation(models.Model):
 
 
 class Turn(models.Model):
-    """One question and its answer. The row exists from the moment of asking, so a reload loses nothing."""
+    """One question and its answer. The row exists from the moment of asking, so a reload loses nothing.
+
+    Turns that follow the same turn are alternatives: the question asked again, or worded differently.
+    """
 
     class State(models.TextChoices):
         ASKED = "asked"
         ANSWERED = "answered"
         FAILED = "failed"
 
+    class Rating(models.TextChoices):
+        UP = "up", "good"
+        DOWN = "down", "bad"
+
+    class Fault(models.TextChoices):
+        WRONG = "wrong", "It is wrong"
+        UNSOURCED = "unsourced", "It is not in the sources"
+        INCOMPLETE = "incomplete", "It is incomplete"
+        OUTDATED = "outdated", "It is out of date"
+        OTHER = "other", "Something else"
+
+    COMMENT = 1000  # characters
+
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
+    parent = models.ForeignKey(
+        "self",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="children",
+        help_text="The turn this one follows; none for a first question.",
+    )
     question = models.TextField()
     state = models.CharField(max_length=10, choices=State.choices, default=State.ASKED)
     reason = models.TextField(blank=True, help_text="Why no answer came, for a person.")
@@ -42,6 +76,11 @@ class Turn(models.Model):
     sentences = models.JSONField(default=list, help_text="Start, end, support and citation numbers of each sentence.")
     citations = models.JSONField(default=list, help_text="The fields of ragplat.types.Citation, in order.")
     trace = models.JSONField(default=dict)
+    rating = models.CharField(max_length=10, choices=Rating.choices, blank=True, help_text="What the person thinks.")
+    fault = models.CharField(max_length=20, choices=Fault.choices, blank=True, help_text="What is bad about it.")
+    comment = models.TextField(max_length=COMMENT, blank=True, help_text="The person's own words about the answer.")
+    pulse = models.DateTimeField(null=True, help_text="When the process that makes the answer last said so.")
+    watched = models.DateTimeField(null=True, help_text="When somebody last followed it through another process.")
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -1,13 +1,16 @@
 """From a question in a conversation to the chunks for its answer: rewritten as the recipe says, then searched."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from indexer.models import Corpus
 from indexer.search import Found, search
 from inference import rewriting
+from inference.history import Past
 from inference.rewriting import Complete
-from ragplat.types import AnswerRecipe
+from inference.trace import stage
+from ragplat.types import AnswerRecipe, ScoredChunk
 
 NO_MODEL = "skipped: it needs a language model"
 
@@ -16,27 +19,41 @@ def retrieve(
     corpus: Corpus,
     question: str,
     recipe: AnswerRecipe,
-    history: Sequence[rewriting.Turn],
+    history: Sequence[Past],
     complete: Complete | None,
     trace: dict[str, Any],
 ) -> tuple[str, Found]:
     """The question as it stands on its own, and what a search for it found.
 
-    ``history``: (question, answer) pairs before it, oldest first. ``complete`` asks the language model; None without
-    one. What each rewriting made, and how, goes into ``trace["rewriting"]``.
+    ``history``: the conversation before it, oldest first. ``complete`` asks the language model; None without one. What
+    each rewriting made, and how, goes into ``trace["rewriting"]``.
     """
     noted = trace["rewriting"] = {}
-    if recipe.condense and history:
-        condensed = rewriting.condense(question, history, complete)
-        noted["question"] = condensed._asdict()
-        question = condensed.text
     variants, passages = [], []
-    if recipe.variants:
-        made = rewriting.variants(question, recipe.variants, complete) if complete else rewriting.Variants([], NO_MODEL)
-        noted["variants"] = made._asdict()
-        variants = made.texts
-    if recipe.hyde:
-        passage = rewriting.passage(question, complete) if complete else rewriting.Rewritten("", NO_MODEL)
-        noted["passage"] = passage._asdict()
-        passages = [passage.text] if passage.text not in ("", question) else []
-    return question, search(corpus, question, k=recipe.k, recipe=recipe, variants=variants, passages=passages)
+    with stage(trace, "condense", question=question, earlier=len(history)) as output:
+        if recipe.condense and history:
+            condensed = rewriting.condense(question, [(one.question, one.answer) for one in history], complete)
+            noted["question"] = condensed._asdict()
+            question = condensed.text
+        if recipe.variants:
+            none = rewriting.Variants([], NO_MODEL)
+            made = rewriting.variants(question, recipe.variants, complete) if complete else none
+            noted["variants"] = made._asdict()
+            variants = made.texts
+        if recipe.hyde:
+            passage = rewriting.passage(question, complete) if complete else rewriting.Rewritten("", NO_MODEL)
+            noted["passage"] = passage._asdict()
+            passages = [passage.text] if passage.text not in ("", question) else []
+        output |= {"question": question, "variants": len(variants), "passages": len(passages)}
+    wanted = {"mode": recipe.mode, "k": recipe.k, "candidates": recipe.candidates, "reranker": recipe.reranker}
+    with stage(trace, "search", query=question, **wanted) as output:
+        found = search(corpus, question, k=recipe.k, recipe=recipe, variants=variants, passages=passages)
+        output |= {"found": len(found.chunks), "dropped": len(found.trace.dropped)}
+    trace["search"] = asdict(found.trace)
+    trace["chunks"] = [_ranks(chunk) for chunk in found.chunks]
+    return question, found
+
+
+def _ranks(chunk: ScoredChunk) -> dict[str, Any]:
+    """A chunk as the trace shows it: where each leg put it. Its words and names stay in the corpus alone."""
+    return {name: value for name, value in asdict(chunk).items() if name not in ("document", "context", "text")}

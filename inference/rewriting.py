@@ -63,7 +63,7 @@ def condense(question: str, history: Sequence[Turn], complete: Complete | None =
         return _by_rules(question, history, error.message)
     if len(lines) != 1:
         return _by_rules(question, history, f"the model wrote {len(lines)} lines instead of one question")
-    problem = _damage(question, lines[0])
+    problem = _damage(question, lines[0], history)
     return _by_rules(question, history, problem) if problem else Rewritten(lines[0], version)
 
 
@@ -183,8 +183,8 @@ def _unusable(question: str, text: str) -> str:
     return ""
 
 
-def _damage(question: str, text: str) -> str:
-    """Why ``text`` cannot stand for ``question``; "" when it keeps what the question says."""
+def _damage(question: str, text: str, history: Sequence[Turn]) -> str:
+    """Why ``text`` cannot stand for ``question``; "" when it keeps what the question says and adds nothing."""
     lost = sorted(numbers(question) - numbers(text))
     if lost:
         return f"the model left out {', '.join(lost)}"
@@ -192,7 +192,16 @@ def _damage(question: str, text: str) -> str:
     said = {term for term in content_terms(question, language) if not term.isdecimal()} - _POINTING
     if said and not said & set(content_terms(text, language)):
         return "the model kept no word of the question"
-    return _unusable(question, text)
+    return _unusable(question, text) or _invention(question, text, history)
+
+
+def _invention(question: str, text: str, history: Sequence[Turn]) -> str:
+    """Why ``text`` says more than a question may; "" when it does not."""
+    if question.rstrip().endswith(("?", "？")) and text.endswith((".", "。", "!", "！")):
+        return "the model answered instead of asking"
+    known = numbers(question).union(*(numbers(said) for turn in history for said in turn))
+    made_up = sorted(numbers(text) - known)
+    return f"the model made up {', '.join(made_up)}" if made_up else ""
 
 
 _POINTING = {"one", "former", "latter", "thing", "else"}

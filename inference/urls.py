@@ -2,17 +2,22 @@
 
 from django.urls import path
 
-from inference import views
+from inference.views import asking, conversations, trace, turns
 
 urlpatterns = [
-    path("", views.start, name="ask"),
-    path("ask/", views.ask, name="ask-question"),
-    path("conversations/", views.conversations, name="conversations"),
-    path("conversations/<int:pk>/", views.conversation, name="conversation"),
-    path("conversations/<int:pk>/delete/", views.delete_conversation, name="conversation-delete"),
-    path("turns/<int:pk>/", views.turn, name="turn"),
-    path("turns/<int:pk>/events", views.turn_events, name="turn-events"),
-    path("turns/<int:pk>/stop/", views.stop_turn, name="turn-stop"),
-    path("turns/<int:pk>/sources/", views.turn_sources, name="turn-sources"),
-    path("turns/<int:pk>/trace/", views.turn_trace, name="turn-trace"),
+    path("", asking.start, name="ask"),
+    path("ask/", asking.ask, name="ask-question"),
+    path("conversations/", conversations.conversations, name="conversations"),
+    path("conversations/<int:pk>/", conversations.conversation, name="conversation"),
+    path("conversations/<int:pk>/rename/", conversations.rename_conversation, name="conversation-rename"),
+    path("conversations/<int:pk>/delete/", conversations.delete_conversation, name="conversation-delete"),
+    path("conversations/<int:pk>/export.md", conversations.export_conversation, name="conversation-export"),
+    path("turns/<int:pk>/", turns.turn, name="turn"),
+    path("turns/<int:pk>/again/", asking.ask_again, name="turn-again"),
+    path("turns/<int:pk>/events", turns.turn_events, name="turn-events"),
+    path("turns/<int:pk>/stop/", turns.stop_turn, name="turn-stop"),
+    path("turns/<int:pk>/rating/", turns.rate_turn, name="turn-rating"),
+    path("turns/<int:pk>/sources/", turns.turn_sources, name="turn-sources"),
+    path("turns/<int:pk>/export.md", turns.export_turn, name="turn-export"),
+    path("turns/<int:pk>/trace/", trace.turn_trace, name="turn-trace"),
 ]

@@ -20,6 +20,10 @@ class Unit:
     kind: Kind
 
 
+ROOM = 0.7  # of the width of a paragraph: a line that ends before it did not end for want of room
+_TITLE = re.compile(r"(?:\d{1,2}(?:\.\d{1,2})*\.?[ ])?[A-Z](?:[^\W\d_]|[ '’&/-]){2,78}")
+_BEGINS = re.compile(r"(?=[A-Z\"“(])(?=.*[a-z].*[a-z])")
+
 _FENCE = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n.*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE | re.DOTALL)
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("heading", re.compile(r"#{1,6}\s|\*\*[^*]+\*\*$")),
@@ -44,9 +48,24 @@ def units(text: str) -> list[Unit]:
 
 def _plain(text: str, begin: int, end: int) -> Iterator[Unit]:
     for start, stop in sentences(text[begin:end]):
-        part = text[begin + start : begin + stop]
-        kind = next((kind for kind, pattern in _KINDS if pattern.match(part)), "prose")
-        yield Unit(begin + start, begin + stop, kind)
+        start, stop = begin + start, begin + stop
+        kind = next((kind for kind, pattern in _KINDS if pattern.match(text[start:stop])), "prose")
+        if kind == "prose" and (size := _heading_above(text, start, stop)):
+            yield Unit(start, start + size, "heading")
+            start += size + 1
+        yield Unit(start, stop, kind)
+
+
+def _heading_above(text: str, start: int, stop: int) -> int:
+    """Length of a line that is a heading although no blank line parts it from its paragraph, as in many PDFs; else 0.
+
+    A line is wrapped where the next word has no room. After a heading it would have had plenty.
+    """
+    line, _, rest = text[start:stop].partition("\n")
+    if not _TITLE.fullmatch(line) or not _BEGINS.match(rest) or text[start - 1 : start] not in ("", "\n"):
+        return 0
+    width = max(len(other) for other in rest.split("\n"))
+    return len(line) if len(line) + 1 + len(rest.split()[0]) < ROOM * width else 0
 
 
 _STOP_WORDS = frozenset(

@@ -4,7 +4,8 @@ RagplatError
 ├── BadInput            400  what was asked for makes no sense; the message says what would
 │   ├── NotFound        404  no such corpus, document, recipe...
 │   ├── TooLarge        413  over a limit; the message names the limit and its setting
-│   └── Refused         403  not allowed for this person
+│   ├── Refused         403  not allowed for this person
+│   └── TooMany         429  asked too often; says in how many seconds to try again
 ├── BadSetting          500  a setting is wrong; the message names the variable and the allowed values
 ├── DocumentError       422  this document cannot be indexed; permanent, other documents are not touched
 │   ├── UnsupportedFormat    no parser for this kind of file
@@ -57,6 +58,16 @@ class Refused(BadInput):
     """You are not allowed to do this."""
 
     status = 403
+
+
+class TooMany(BadInput):
+    """This was asked too often; try again in ``seconds``."""
+
+    status = 429
+
+    def __init__(self, message: str = "", seconds: int = 1):
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class BadSetting(RagplatError):

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views import defaults
 
-from ragplat.errors import BadInput, DatabaseUnavailable, RagplatError
+from ragplat.errors import BadInput, DatabaseUnavailable, RagplatError, TooMany
 
 # Everything comes from this origin; page images are served by us; nothing inline runs.
 POLICY = "; ".join(
@@ -51,7 +51,7 @@ class login_required(LoginRequiredMiddleware):
         return JsonResponse(body, status=401)
 
 
-HEADINGS = {403: "Not allowed", 404: "Not found", 413: "Too large", 503: "Not available right now"}
+HEADINGS = {403: "Not allowed", 404: "Not found", 413: "Too large", 429: "Too many", 503: "Not available right now"}
 
 
 class errors_for_people:
@@ -70,11 +70,18 @@ class errors_for_people:
             error = BadInput("The request holds characters or numbers that cannot be kept.")
         if not isinstance(error, RagplatError):
             return None
-        if not wants_page(request):
-            body = {"error": error.message, "error_type": type(error).__name__}
-            return JsonResponse(body, status=error.status)
-        context = {"message": error.message, "heading": HEADINGS.get(error.status, "That did not work")}
-        return render(request, "error.html", context, status=error.status)
+        if wants_page(request):
+            context = {"message": error.message, "heading": HEADINGS.get(error.status, "That did not work")}
+            return marked(render(request, "error.html", context), error)
+        return marked(JsonResponse({"error": error.message, "error_type": type(error).__name__}), error)
+
+
+def marked(response: HttpResponse, error: RagplatError) -> HttpResponse:
+    """Give a response that tells of an error its status, and say when to come back."""
+    response.status_code = error.status
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.seconds)
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

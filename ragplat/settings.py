@@ -110,6 +110,13 @@ MAX_PAGES = envint("RAGPLAT_MAX_PAGES", 5000, "Most pages a document may have.",
 MAX_CHARACTERS = envint(
     "RAGPLAT_MAX_CHARACTERS", 20_000_000, "Most characters of text a document may have.", low=1, high=200_000_000
 )
+QUESTIONS_PER_MINUTE = envint(
+    "RAGPLAT_QUESTIONS_PER_MINUTE",
+    30,
+    "Most questions a person may ask in a minute; 0 for no limit.",
+    low=0,
+    high=10_000,
+)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]

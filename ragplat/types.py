@@ -117,9 +117,12 @@ class Prompt:
     messages: tuple[Mapping[str, str], ...]  # role and content, as an OpenAI-compatible server takes them
     version: str  # name and version of the prompt file, such as "answer-en@1"
     language: str  # language to answer in: "en" or "zh"
+    earlier: int = 0  # how many of `chunks`, the first ones, were shown with earlier questions of the conversation
+    history: int = 0  # how many earlier questions stand before this one
 
 
-FinishReason = Literal["stop", "length", "no_answer", "stopped", "error"]
+# "general": the documents do not answer, and what follows is the model's own knowledge, as the text says.
+FinishReason = Literal["stop", "length", "no_answer", "general", "stopped", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +163,7 @@ class Sentence:
     end: int
     citations: tuple[Citation, ...]
     support: Support
+    why: str = ""  # what the judge gives as its reason, for a person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +218,9 @@ class AnswerRecipe:
     collapse: float | None = 0.9  # drop a chunk whose words overlap this much (Jaccard) with a better one
     diversity: float = 0.0  # of maximal marginal relevance: 0 asks for relevance alone, 1 for difference alone
     expand: Literal["none", "neighbours", "section"] = "none"  # what a hit brings along
-    prompt: str = "answer@1"
+    prompt: str = "answer@2"
+    structured: bool = False  # have the model write JSON by a schema instead of markers, where the server can
+    judge: str = "words"  # of whether sources bear a sentence out: "words", or "model" to ask the language model
     generator: str = "auto"  # "auto": "openai" where a server is set, else "extractive"
     temperature: float = 0.0
     top_p: float = 1.0  # of the model's words, only the likeliest that together have this probability
@@ -222,5 +228,6 @@ class AnswerRecipe:
     seed: int | None = None  # equal seeds give equal answers, as far as the server can
     stop: tuple[str, ...] = ()  # the answer ends before any of these
     max_answer_tokens: int = 512
-    context_tokens: int = 3000  # budget for the chunks in the prompt
-    strict: bool = True  # refuse when the documents do not answer
+    context_tokens: int = 3000  # budget for the chunks that a question brings into the prompt
+    history_tokens: int = 6000  # budget for the conversation before it, with the chunks it was answered from
+    strict: bool = True  # refuse when the documents do not answer; else use general knowledge, and say so

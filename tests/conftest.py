@@ -72,6 +72,7 @@ class Stack:
             "RAGPLAT_VAR_DIR": str(folder),
             "RAGPLAT_PORT": str(self.port),
             "RAGPLAT_ADMIN_PASSWORD": self.login[1],
+            "RAGPLAT_QUESTIONS_PER_MINUTE": "0",  # all browser tests are one person
         }
 
     def manage(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:

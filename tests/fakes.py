@@ -31,10 +31,11 @@ DONE = "data: [DONE]\n\n"
 class ScriptedServer:
     """An OpenAI-compatible server on 127.0.0.1 that plays ``script`` for every chat completion.
 
-    A script is a list of steps: a string is sent as it stands, a number is a pause in seconds, ``None`` cuts the
-    connection. ``status`` other than 200 sends ``error`` as the reason instead; ``passing`` are statuses sent before
-    that, one a request. ``models`` are the names it offers, ``owner`` whose they are, as servers tell their kind;
-    one that is "vllm" has a ``context`` and counts words as tokens.
+    A script is a list of steps: a string or bytes are sent as they stand, a number is a pause in seconds, ``None``
+    cuts the connection. ``status`` other than 200 sends ``error`` as the reason instead; ``passing`` are statuses sent
+    before that, one a request. While ``silent`` is set, it takes requests of any kind and answers none. ``models`` are
+    the names it offers, ``owner`` whose they are, as servers tell their kind; one that is "vllm" has a ``context`` and
+    counts words as tokens.
     Use it as a context manager; ``url`` is the base URL, ``requests`` the bodies of the chat completions received,
     ``looks`` the paths of everything else, ``connections`` how many were opened; ``hung_up`` is set when a client
     leaves before the end of the script.
@@ -42,7 +43,7 @@ class ScriptedServer:
 
     def __init__(
         self,
-        script: Iterable[str | float | None] = (),
+        script: Iterable[str | bytes | float | None] = (),
         status: int = 200,
         error: str = "",
         models: tuple = ("toy",),
@@ -61,6 +62,8 @@ class ScriptedServer:
         self.requests: list[dict[str, Any]] = []
         self.looks: list[str] = []
         self.connections = 0
+        self.silent = False
+        self.ended = False
         self.hung_up = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -71,6 +74,7 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended = True
         self._server.shutdown()
         self._server.server_close()
 
@@ -84,6 +88,13 @@ class ScriptedServer:
                 super().setup()
                 script.connections += 1
 
+            def parse_request(self) -> bool:
+                understood = super().parse_request()
+                while script.silent and not script.ended:
+                    time.sleep(0.02)
+                self.close_connection = self.close_connection or script.ended
+                return understood and not script.ended
+
             def do_GET(self) -> None:
                 script.looks.append(self.path)
                 if self.path == "/health":
@@ -94,7 +105,10 @@ class ScriptedServer:
                 self._json(200, {"object": "list", "data": [{"id": name} | told for name in script.models]})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                if not sent:  # the client was killed
+                    return
+                body = json.loads(sent)
                 if self.path == "/tokenize":
                     script.looks.append(self.path)
                     self._json(200, {"tokens": [0] * len(body["prompt"].split())})
@@ -116,8 +130,8 @@ class ScriptedServer:
                     if step is None:
                         self.close_connection = True
                         return
-                    if isinstance(step, str):
-                        self._send(step.encode())
+                    if isinstance(step, str | bytes):
+                        self._send(step.encode() if isinstance(step, str) else step)
                     else:
                         time.sleep(step)
                 self.wfile.write(b"0\r\n\r\n")

@@ -32,7 +32,7 @@ def make(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=4096,
+        max_position_embeddings=16384,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
     )

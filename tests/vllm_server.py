@@ -14,7 +14,7 @@ import httpx
 from inference import serving
 from tests import toy_llm
 
-CONTEXT = 2048
+CONTEXT = 8192
 START_SECONDS = 300
 FOLDER = Path(f"{sys.prefix}-vllm")  # made by `make test`
 INSTALLED = (FOLDER / ".installed").exists()  # else half of it may be there

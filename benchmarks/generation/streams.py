@@ -4,7 +4,7 @@
 
 vLLM serves a tiny model with random weights on the processor (it has to be installed beside this environment, as
 `make test` does): so what is measured is everything around the model, at more tokens per second than a large model
-on a GPU would give one stream. The two take turns. Retrieval is off: its time is in benchmarks/search.
+on a GPU would give one stream. The two take turns: first the generators alone, then our whole pipeline, retrieval on.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -24,15 +23,14 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import installation
+import talks
+from whole import Whole
 
-from inference import prompts
 from inference.generators.base import Sampling
 from inference.generators.openai import OpenAIGenerator
+from ragplat.types import Prompt
 from tests.chunks import scored
 from tests.vllm_server import VLLM
-
-SENTENCE = "The harbour has {} cranes, {} ferries and a lighthouse that is 31 metres tall. "
-QUESTIONS = 50
 
 
 def main() -> None:
@@ -41,59 +39,72 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    installation.setup()
+    with tempfile.TemporaryDirectory() as folder, installation.running(worker=True):
         server = VLLM(Path(folder))
         server.start()
         try:
-            print(
-                f"{installation.machine()}\n\n| streams | | output tokens/s | first token ms, p50 |\n|---|---|---|---|"
-            )
-            for streams in map(int, options.streams.split(",")):
-                compare(server, streams, options.tokens, options.rounds)
-            print(f"\nClosing 32 streams mid-way: the engine is idle after {closing(server):.2f} s")
-            print(f"Memory of an open stream: {memory(server) / 1024:.0f} KiB")
-            for name, share in caching(server).items():
-                print(f"{QUESTIONS} questions on one document, {name}: {share:.0%} of the prompts' tokens known before")
+            report(server, [int(count) for count in options.streams.split(",")], options.tokens, options.rounds)
         finally:
             server.stop()
 
 
-def prompt(number: int):
+def report(server: VLLM, streams: list[int], tokens: int, rounds: int) -> None:
+    print(f"{installation.machine()}\n\n| streams | | output tokens/s | first token ms, p50 |\n|---|---|---|---|")
+    for count in streams:
+        compare(server, count, tokens, rounds)
+    whole = Whole(server.url, tokens)
+    for count in streams:
+        compare(server, count, tokens, rounds, whole)
+    print(f"\nClosing 32 streams mid-way: the engine is idle after {closing(server):.2f} s")
+    print(f"Memory of an open stream: {memory(server) / 1024:.0f} KiB")
+    for name, share in talks.one_document(asker(server)).items():
+        print(f"{talks.QUESTIONS} questions on one document, {name}: {share:.0%} of the prompts' tokens known before")
+    for name, share in talks.conversation(asker(server)).items():
+        print(f"A conversation of {talks.TURNS} questions, {name}: {share:.0%} of the prompts' tokens known before")
+
+
+def prompt(number: int) -> Prompt:
     """A prompt of its own: what one side asked must not be cached for the other."""
-    chunks = [scored(n, SENTENCE.format(n, number), document=n, rank=n) for n in range(1, 4)]
-    question = f"What of number {number}?"
-    return prompts.build(question, chunks, 10**6, nothing, "en", strict=True)
-
-
-def nothing(texts) -> list[int]:
-    """Counts no tokens: all sources are shown."""
-    return [0] * len(texts)
+    chunks = [scored(n, talks.SENTENCE.format(n, number), document=n, rank=n) for n in range(1, 4)]
+    return talks.build(f"What of number {number}?", chunks)
 
 
 def ours(server: VLLM, tokens: int) -> OpenAIGenerator:
     return OpenAIGenerator(server.url, server.model, "", Sampling(max_tokens=tokens))
 
 
-def compare(server: VLLM, streams: int, tokens: int, rounds: int) -> None:
+def compare(server: VLLM, streams: int, tokens: int, rounds: int, whole: Whole | None = None) -> None:
+    """A row for each side. With ``whole`` ours is the whole pipeline, and retrieval is left out of its first token."""
     numbers = iter(range(10**6 * streams, 10**9))
     found: dict[str, list[tuple[float, list[float]]]] = {"openai client": [], "ours": []}
-    through_ours(server, streams, tokens, numbers)  # warm
+
+    def turn(name: str) -> tuple[float, list[float]]:
+        mine = [next(numbers) for _ in range(streams)]
+        if name == "ours" and whole:
+            return whole.run(mine)
+        asked = whole.prompts(mine) if whole else [prompt(number) for number in mine]
+        if name == "ours":
+            return through_ours(server, asked, tokens)
+        return asyncio.run(through_client(server, asked, tokens))
+
+    turn("ours")  # warm
     for _ in range(rounds):
-        found["openai client"].append(asyncio.run(through_client(server, streams, tokens, numbers)))
-        found["ours"].append(through_ours(server, streams, tokens, numbers))
+        for name, runs in found.items():
+            runs.append(turn(name))
     rates, firsts = {}, {}
     for name, runs in found.items():
         rates[name] = statistics.median(rate for rate, _ in runs)
         firsts[name] = statistics.median(one for _, several in runs for one in several) * 1000
-        print(f"| {streams} | {name} | {rates[name]:,.0f} | {firsts[name]:.1f} |")
+        shown = name + (", retrieval on" if whole and name == "ours" else "")
+        print(f"| {streams} | {shown} | {rates[name]:,.0f} | {firsts[name]:.1f} |")
     print(f"| {streams} | ratio, difference | {rates['ours'] / rates['openai client']:.2f}x "
           f"| {firsts['ours'] - firsts['openai client']:+.1f} |", flush=True)  # fmt: skip
 
 
-def through_ours(server: VLLM, streams: int, tokens: int, numbers) -> tuple[float, list[float]]:
+def through_ours(server: VLLM, asked: list[Prompt], tokens: int) -> tuple[float, list[float]]:
     """Output tokens per second of all streams together, and the time to the first text of each."""
     generator = ours(server, tokens)
-    asked = [prompt(next(numbers)) for _ in range(streams)]
 
     def one(prompt) -> tuple[int, float]:
         began, first, last = time.perf_counter(), None, None
@@ -102,15 +113,14 @@ def through_ours(server: VLLM, streams: int, tokens: int, numbers) -> tuple[floa
         return last.completion_tokens, first
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(streams) as pool:
+    with ThreadPoolExecutor(len(asked)) as pool:
         done = list(pool.map(one, asked))
     return sum(count for count, _ in done) / (time.perf_counter() - started), [first for _, first in done]
 
 
-async def through_client(server: VLLM, streams: int, tokens: int, numbers) -> tuple[float, list[float]]:
+async def through_client(server: VLLM, asked: list[Prompt], tokens: int) -> tuple[float, list[float]]:
     from openai import AsyncOpenAI
 
-    asked = [prompt(next(numbers)) for _ in range(streams)]
     async with AsyncOpenAI(base_url=server.url, api_key="none") as client:
 
         async def one(prompt) -> tuple[int, float]:
@@ -159,24 +169,12 @@ def memory(server: VLLM, count: int = 32) -> float:
     return max(grown, 0) / count
 
 
-def caching(server: VLLM) -> dict[str, float]:
-    """The share of prompt tokens that the server knew before, over many questions on the same sources."""
-    shares = {}
-    for name, order in (("sources first, as we do", 1), ("question first", -1)):
-        read = cached = 0
-        for number in range(QUESTIONS):
-            chunks = [scored(n, SENTENCE.format(n, order), document=n, rank=n) for n in range(1, 5)]
-            asked = prompts.build(
-                f"Question {number}?", chunks, 10**6, lambda texts: [0] * len(texts), "en", strict=True
-            )
-            rules, told = asked.messages
-            parts = told["content"].rsplit("\n\n", 1)[::order]
-            messages = (rules, {"role": "user", "content": "\n\n".join(parts)})
-            *_, last = ours(server, 1).generate(replace(asked, messages=messages))
-            read += last.prompt_tokens
-            cached += last.cached_tokens or 0
-        shares[name] = cached / read
-    return shares
+def asker(server: VLLM) -> talks.Ask:
+    def ask(asked: Prompt) -> tuple[int, int, str]:
+        *said, last = ours(server, 16).generate(asked)
+        return last.prompt_tokens, last.cached_tokens or 0, "".join(one.text for one in [*said, last])
+
+    return ask
 
 
 if __name__ == "__main__":

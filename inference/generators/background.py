@@ -16,8 +16,16 @@ TICK = 0.1  # seconds between two looks at whether to stop
 _END = object()
 
 
-@cache
+_starting = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:  # the first questions may come together, and connections belong to the loop they began on
+        return _only_loop()
+
+
+@cache
+def _only_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="model-servers", daemon=True).start()
     return loop

@@ -2,11 +2,11 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from inference.generators.evidence import Passage, features, passages, probability
+from inference.generators.evidence import Embed, Passage, answerable, features, passages, probability
 from inference.prompts import REFUSALS
 from inference.words import Unit, content_terms
 from ragplat.signature import signature
@@ -15,32 +15,32 @@ from ragplat.types import Delta, Prompt
 MOST = 4  # passages in an answer
 NEAR = 0.25  # a further passage must be at least this share as likely as the best
 ALIKE = 0.8  # passages sharing this much of their terms say the same
-THRESHOLD = {"en": 0.045, "zh": 0.028}  # least likelihood of the best passage; from benchmarks/generation/extractive.py
+LEAST = {"en": 0.47, "zh": 0.4}  # likelihood of an answer: with less, it is refused; from the same benchmark
 
 
 class ExtractiveGenerator:
     """Quotes up to MOST passages, each followed by its marker.
 
-    ``embed`` maps texts to unit vectors, float (len(texts), dimensions). With ``strict`` false the best passage is
-    quoted however unlikely it is to answer.
+    ``embed`` maps texts to unit vectors. With ``strict`` false the best passage is quoted however unlikely it is to
+    answer.
 
     White space inside a quoted sentence is shown as one space (none between Chinese characters); code stays as it is.
     """
 
     name = "extractive"
 
-    def __init__(self, embed: Callable[[list[str]], np.ndarray], strict: bool = True):
+    def __init__(self, embed: Embed, strict: bool = True):
         self._embed = embed
         self.strict = strict
 
     def signature(self) -> str:
-        return signature("generator", name=self.name, strict=self.strict, v=1)
+        return signature("generator", name=self.name, strict=self.strict, v=2)
 
     def generate(self, prompt: Prompt, stopped: threading.Event | None = None) -> Iterator[Delta]:
         found = passages(prompt)
-        likely = probability(features(prompt, found, self._embed), prompt.language) if found else np.zeros(0)
-        threshold = THRESHOLD[prompt.language] if self.strict else 0.0
-        if not found or likely.max() < threshold:
+        rows = features(prompt, found, self._embed)
+        likely = probability(rows, prompt.language)
+        if not found or (self.strict and answerable(prompt, found, rows, likely) < LEAST[prompt.language]):
             yield Delta(text=REFUSALS[prompt.language], finish_reason="no_answer")
             return
         chosen = _choose(found, likely, prompt.language)
@@ -48,7 +48,7 @@ class ExtractiveGenerator:
         for passage in _order(chosen):
             if stopped and stopped.is_set():
                 return
-            yield Delta(text=_gap(before, passage) + _quote(passage))
+            yield Delta(text=_gap(before, passage) + _quote(passage, _goes_on(before, passage)))
             before = passage
         yield Delta(text="", finish_reason="stop")
 
@@ -59,16 +59,21 @@ def _choose(found: Sequence[Passage], likely: np.ndarray, language: str) -> list
     for i in np.argsort(-likely, kind="stable"):
         if len(chosen) == MOST or likely[i] < NEAR * likely.max():
             break
-        terms = set(content_terms(found[i].text, language))
+        terms = set(content_terms(found[i].own, language))
         if not any(_overlap(found[i], other) or _alike(terms, said) for other, said in chosen):
             chosen.append((found[i], terms))
     return [passage for passage, _ in chosen]
 
 
 def _overlap(a: Passage, b: Passage) -> bool:
-    starts = [passage.chunk.start + passage.start for passage in (a, b)]
-    ends = [passage.chunk.start + passage.end for passage in (a, b)]
-    return a.chunk.document_id == b.chunk.document_id and max(starts) < min(ends)
+    """Whether two passages show the same place of a document; the header of a table may stand above several rows."""
+    if a.chunk.document_id != b.chunk.document_id:
+        return False
+    same_lead = a.lead and a.chunk == b.chunk and a.lead == b.lead
+    places = [
+        [(p.chunk.start + u.start, p.chunk.start + u.end) for u in (p.parts if same_lead else p.units)] for p in (a, b)
+    ]
+    return any(max(i, m) < min(j, n) for i, j in places[0] for m, n in places[1])
 
 
 def _alike(a: set[str], b: set[str]) -> bool:
@@ -84,23 +89,30 @@ def _order(chosen: Sequence[Passage]) -> list[Passage]:
 def _gap(before: Passage | None, passage: Passage) -> str:
     if before is None:
         return ""
+    if _goes_on(before, passage):
+        return "\n"
     runs_on = before.chunk.document_id == passage.chunk.document_id
-    if not runs_on or any(part.kind != "prose" for part in (*before.parts, *passage.parts)):
+    if not runs_on or any(part.kind != "prose" for part in (*before.units, *passage.units)):
         return "\n\n"
     return "" if re.match(_WIDE * 2, before.text[-1] + passage.text) else " "
 
 
-def _quote(passage: Passage) -> str:
-    """The parts of a passage, a line each, with its marker; the line that leads in a list or code needs none."""
+def _goes_on(before: Passage | None, passage: Passage) -> bool:
+    """Whether ``passage`` stands under the same line as the one before it: the next row of a table, more of a list."""
+    return bool(before and passage.lead and before.chunk == passage.chunk and before.lead == passage.lead)
+
+
+def _quote(passage: Passage, goes_on: bool) -> str:
+    """The parts of a passage, a line each, with its marker; a line that only leads in what follows needs none."""
     lines = []
-    for part in passage.parts:
-        words = _shown(passage.chunk.text[part.start : part.end], part)
-        if part.kind == "code":
+    for unit in passage.parts if goes_on else passage.units:
+        words = _shown(passage.chunk.text[unit.start : unit.end], unit)
+        if unit.kind == "code":
             words += f"\n[{passage.number}]"
-        elif part is passage.parts[0] and len(passage.parts) > 1:
-            words += "\n"
-        else:
+        elif unit.kind != "sign" and not (unit in passage.lead and words.rstrip(" *_")[-1:] in (":", "：")):
             words += ("" if re.match(_WIDE, words[-1]) else " ") + f"[{passage.number}]"
+        if unit in passage.lead and unit.kind == "prose":
+            words += "\n"
         lines.append(words)
     return "\n".join(lines)
 

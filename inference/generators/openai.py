@@ -1,6 +1,7 @@
 """Answers from a language model behind any OpenAI-compatible server, such as vLLM."""
 
 import asyncio
+import hashlib
 import logging
 import math
 import threading
@@ -10,9 +11,11 @@ from typing import Any
 
 from inference.generators import background
 from inference.generators.base import Sampling
+from inference.generators.plain import plain
+from inference.generators.recital import Rules
 from inference.generators.reply import Reply
 from inference.generators.server import RETRIES, connected, reason
-from inference.prompts import REFUSALS
+from inference.generators.structured import Structured, answer_schema, response_format
 from ragplat.errors import GeneratorUnavailable
 from ragplat.signature import signature
 from ragplat.types import Delta, Prompt
@@ -22,12 +25,18 @@ log = logging.getLogger(__name__)
 COMPLETE_SECONDS = 20.0  # for a whole short reply: a person waits for it before anything is found
 BATCH_PRIORITY = 10  # of vLLM's scheduler, where it is on; people asking have 0, which comes first
 BATCH_RETRIES = 10  # a batch waits for a minute while the server is busy
+JSON_OWNERS = ("vllm", "llamacpp", "library", "openai", "system")  # of servers that hold a model to a JSON schema
+MOST_LENGTHS = 100_000  # texts whose token counts are remembered: rules, history and sources come again and again
+
+_lengths: dict[tuple[str, bytes], int] = {}  # (model and server, hash of the text) to tokens
 
 
 class OpenAIGenerator:
     """Streams from ``POST {base_url}/chat/completions``.
 
-    ``base_url`` ends in "/v1". ``model`` may be "" where the server offers exactly one. ``first_token_seconds`` and
+    ``base_url`` ends in "/v1". ``model`` may be "" where the server offers exactly one. Unless ``strict``, a model that
+    finds no answer in the sources may go on from general knowledge. ``structured``: the prompts ask for JSON where the
+    server holds a model to it. ``first_token_seconds`` and
     ``token_seconds`` are the longest waits for the first and for each further token. ``tenant`` names those who may
     share what the server has cached of their prompts; ``batch`` lets the answers of people go first. The two are for
     vLLM: other servers are not told.
@@ -42,15 +51,18 @@ class OpenAIGenerator:
         api_key: str = "",
         sampling: Sampling | None = None,
         *,
+        strict: bool = True,
+        structured: bool = False,
         tenant: str = "",
         batch: bool = False,
-        first_token_seconds: float = 60.0,
+        first_token_seconds: float = 180.0,
         token_seconds: float = 20.0,
     ):
         self.base_url = base_url.rstrip("/")
         self._model = model
         self._server = connected(self.base_url, api_key)
         self.sampling = sampling or Sampling()
+        self._strict, self._structured = strict, structured
         self._tenant = tenant
         self._batch = batch
         self.first_token_seconds = first_token_seconds
@@ -69,7 +81,9 @@ class OpenAIGenerator:
             seed=chosen.seed,
             stop="|".join(chosen.stop),
             max=chosen.max_tokens,
-            v=2,
+            strict=self._strict,
+            structured=self._structured,
+            v=3,
         )
 
     @property
@@ -80,7 +94,21 @@ class OpenAIGenerator:
 
     def count(self, texts: Sequence[str]) -> list[int] | None:
         """How many tokens each text has by the model's own tokenizer; None where the server does not count."""
-        return background.run(self._server.count(self.model, texts))
+        whose = f"{self.base_url} {self.model}"
+        keys = [(whose, hashlib.sha256(text.encode()).digest()) for text in texts]
+        fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in _lengths}
+        counted = background.run(self._server.count(self.model, list(map(plain, fresh.values()))))
+        if counted is None:
+            return None
+        known = {key: _lengths[key] for key in keys if key not in fresh} | dict(zip(fresh, counted, strict=True))
+        if len(_lengths) > MOST_LENGTHS:
+            _lengths.clear()
+        _lengths.update(known)
+        return [known[key] for key in keys]
+
+    def structures(self) -> bool:
+        """Whether the server is known to hold a model to a JSON schema."""
+        return background.run(self._server.offer()).owner.startswith(JSON_OWNERS)
 
     def context(self) -> int | None:
         """How many tokens prompt and answer may have together; None where the server does not tell."""
@@ -88,15 +116,28 @@ class OpenAIGenerator:
 
     def generate(self, prompt: Prompt, stopped: threading.Event | None = None) -> Iterator[Delta]:
         """See Generator. Errors raised name the server and the model."""
-        return background.iterate(self._stream(prompt.messages, REFUSALS[prompt.language]), stopped)
+        structured = self._structured and self.structures()
+        reply = Reply(prompt.language, self._strict, Structured() if structured else None, Rules(prompt.messages))
+        fields = response_format(answer_schema(len(prompt.chunks), self._strict)) if structured else {}
+        return background.iterate(self._stream(prompt.messages, reply, fields), stopped)
 
-    def complete(self, messages: Sequence[Mapping[str, str]], seconds: float = COMPLETE_SECONDS) -> str:
+    def complete(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        schema: Mapping[str, Any] | None = None,
+        seconds: float = COMPLETE_SECONDS,
+    ) -> str:
         """The model's whole reply to ``messages`` (role and content). Asked once: whoever asks can do without it.
+
+        ``schema``: a JSON schema that the reply is held to, where the server is known to do that.
 
         Raises GeneratorUnavailable when it is not complete within ``seconds``, is empty, cut short or broken off.
         """
-        *_, last = deltas = list(background.iterate(self._stream(messages, "", within=seconds)))
-        if last.finish_reason not in ("stop", "no_answer"):
+        fields = response_format(schema) if schema and self.structures() else {}
+        *_, last = deltas = list(background.iterate(self._stream(messages, Reply(), fields, within=seconds)))
+        if last.finish_reason == "no_answer":
+            return ""
+        if last.finish_reason != "stop":
             most = self.sampling.max_tokens
             problem = f"The language model's reply is longer than {most} tokens; raise max_answer_tokens."
             raise GeneratorUnavailable(last.error or problem)
@@ -110,14 +151,18 @@ class OpenAIGenerator:
         return names[0]
 
     async def _stream(
-        self, messages: Sequence[Mapping[str, str]], refusal: str, within: float | None = None
+        self,
+        messages: Sequence[Mapping[str, str]],
+        reply: Reply,
+        fields: Mapping[str, Any] | None = None,
+        within: float | None = None,
     ) -> AsyncIterator[Delta]:
-        reply, stream = Reply(refusal), None
+        stream = None
         end = math.inf if within is None else time.monotonic() + within
         seconds = within or self.first_token_seconds
         try:
             async with asyncio.timeout(min(seconds, end - time.monotonic())):
-                request = await self._request(messages)
+                request = await self._request(messages) | (fields or {})
                 stream = await self._server.open(request, self._retries(within))
             while True:
                 async with asyncio.timeout(min(seconds, end - time.monotonic())):
@@ -126,11 +171,15 @@ class OpenAIGenerator:
                     break
                 if text := reply.add(chunk):
                     yield Delta(text=text)
+                if reply.error or reply.over:
+                    break
                 seconds = self.token_seconds if reply.begun else seconds
         except GeneratorUnavailable:
             raise
         except TimeoutError:
             reply.error = f"was not done after {within:g} s" if within else f"sent nothing for {seconds:g} s"
+            if not reply.begun:
+                await self._server.suspect(self._told(reply.error))
         except Exception as error:  # the client lets through whatever a broken stream made it stumble over
             reply.error = reason(error)
         finally:
@@ -148,12 +197,15 @@ class OpenAIGenerator:
         problem = reply.problem()
         if not problem:
             return reply.end()
-        named = f' (model "{self._model}")' if self._model else ""
-        message = f"The language model server at {self.base_url}{named} {problem}."
-        if not reply.started:
+        message = self._told(problem)
+        if not reply.out:
             raise GeneratorUnavailable(message)
         log.warning("answer broken off: %s", message)
         return reply.end(message)
+
+    def _told(self, problem: str) -> str:
+        named = f' (model "{self._model}")' if self._model else ""
+        return f"The language model server at {self.base_url}{named} {problem}."
 
     async def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         chosen, offer = self.sampling, await self._server.offer()
@@ -167,7 +219,7 @@ class OpenAIGenerator:
             beyond |= {"priority": BATCH_PRIORITY} if self._batch else {}
         return {
             "model": self._model,
-            "messages": [dict(message) for message in messages],
+            "messages": [{"role": one["role"], "content": plain(one["content"])} for one in messages],
             "temperature": chosen.temperature,
             "max_tokens": chosen.max_tokens,
             "stream_options": {"include_usage": True},

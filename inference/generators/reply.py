@@ -1,76 +1,133 @@
-"""What a model has said so far in a stream of chat completion chunks, with the token for "no answer" taken out."""
+"""What a model has said so far in a stream of chat completion chunks, with what is agreed for "no answer" taken out."""
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
-from inference.prompts import NO_ANSWER
+from inference.generators.recital import Rules
+from inference.prompts import GENERAL, NO_ANSWER, REFUSALS
 from ragplat.types import Delta, FinishReason
+
+_LETTER = re.compile(r"\w")
+_AROUND = " \t\n*_.:：。"  # models write "**NO_ANSWER**." too
+
+
+class Said(NamedTuple):
+    """What a model has said: ``text`` from the sources, and what it wrote after saying that they do not answer."""
+
+    text: str
+    general: str | None = None  # None: it has not said so
+
+
+class Form(Protocol):
+    """How a model was asked to write."""
+
+    def read(self, raw: str, complete: bool) -> Said:
+        """What ``raw``, all it has written, says for certain: both texts only ever grow until it is ``complete``."""
+
+
+class Marked:
+    """Text with markers [n], and NO_ANSWER for no answer."""
+
+    def read(self, raw: str, complete: bool) -> Said:
+        """See Form."""
+        text, refused, general = raw.partition(NO_ANSWER)
+        if refused:
+            return Said(text if _LETTER.search(text) else "", general.lstrip(_AROUND))
+        return Said(text if complete else text[: len(text) - _tail(text)])
 
 
 class Reply:
-    """Takes in chunks one by one and lets out text as soon as it cannot be part of the agreed refusal.
+    """Takes in chunks one by one and lets out text as soon as it is certain to belong to the answer.
 
-    ``refusal`` is what stands for a reply that refuses from the start.
+    ``language`` is that of the words which stand for NO_ANSWER. With ``strict`` nothing follows on them.
     """
 
-    def __init__(self, refusal: str):
-        self.refusal = refusal
+    def __init__(self, language: str = "en", strict: bool = True, form: Form | None = None, rules: Rules | None = None):
         self.begun = False  # whether the model has written anything, reasoning included
-        self.started = False  # whether any text was let out
-        self.refused = False
-        self.held = ""  # received, not let out: it may be the beginning of NO_ANSWER
+        self.out = ""  # what was let out
         self.finish: str | None = None
-        self.usage: Any = None
+        self.usage: Mapping[str, Any] | None = None
         self.error = ""
+        self.over = False  # whether nothing that follows can be part of the answer
+        self._language, self._strict, self._form = language, strict, form or Marked()
+        self._rules = rules
+        self._raw = ""
 
-    def add(self, chunk: Any) -> str:
-        """Take in a chunk of the stream and return the text that can be let out."""
-        self.usage = getattr(chunk, "usage", None) or self.usage
-        for choice in chunk.choices or []:
-            said = choice.delta.model_dump(exclude_none=True) if choice.delta else {}
-            self.begun = self.begun or any(value for key, value in said.items() if key != "role")
-            self.held += said.get("content", "")
-            self.finish = choice.finish_reason or self.finish
-        if self.refused:
-            self.held = ""
-        elif NO_ANSWER in self.held:
-            self.refused, self.held = True, self.held.partition(NO_ANSWER)[0]
-        return self._release(len(self.held) - (0 if self.refused else _tail(self.held)))
+    def add(self, chunk: Mapping[str, Any]) -> str:
+        """Take in a chunk of the stream and return the text that can be let out. Raises ValueError for no chunk."""
+        self.usage = chunk.get("usage") or self.usage
+        try:
+            for choice in chunk.get("choices") or []:
+                said = choice.get("delta") or {}
+                self.begun = self.begun or any(value for key, value in said.items() if key != "role")
+                self._raw += said.get("content") or ""
+                self.finish = choice.get("finish_reason") or self.finish
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"a chunk of another form: {str(chunk)[:80]}") from error
+        return self._release(self._read(complete=False))
 
     def problem(self) -> str:
         """Why this is no complete answer, as the end of a sentence; "" when it is one."""
-        if self.refused or self.error:
-            return "" if self.refused else self.error
+        said = self._read(complete=True)
+        refused = said.general is not None
+        if refused and (self._strict or not self.error):
+            return ""
+        if self.error:
+            return self.error
         if self.finish is None:
             return "ended the answer without finishing it"
-        if not self.started and not self.held.strip():
+        if not self.out and not said.text.strip():
             used_up = "used up the whole answer length without writing a word; raise max_answer_tokens"
             return used_up if self.finish == "length" else "gave an empty answer"
         return ""
 
     def end(self, error: str = "") -> Delta:
         """The last delta, with what was held back."""
-        text, self.held = self.held, ""
+        said = self._read(complete=True)
+        text = self._release(said) or ("" if self.out else said.text)
         finish: FinishReason = "length" if self.finish == "length" else "stop"
-        if self.refused:
-            finish, text = "no_answer", "" if self.started else self.refusal
-        details = getattr(self.usage, "prompt_tokens_details", None)
+        if said.general is not None and (said.text or not self.out):
+            finish, text = "no_answer", text if self.out else REFUSALS[self._language]
+        elif said.general is not None:
+            finish = "length" if self.finish == "length" else "general"
+        usage = self.usage or {}
+        details = usage.get("prompt_tokens_details") or {}
         return Delta(
             text=text,
             finish_reason="error" if error else finish,
-            prompt_tokens=getattr(self.usage, "prompt_tokens", None),
-            cached_tokens=getattr(details, "cached_tokens", None),
-            completion_tokens=getattr(self.usage, "completion_tokens", None),
+            prompt_tokens=usage.get("prompt_tokens"),
+            cached_tokens=details.get("cached_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
             error=error,
         )
 
-    def _release(self, size: int) -> str:
-        # Nothing goes out before the first letter: models write "**NO_ANSWER**" too.
-        if not self.started and not re.search(r"\w", self.held[:size]):
+    def _read(self, complete: bool) -> Said:
+        try:
+            said = self._form.read(self._raw, complete)
+            return Said(_storable(said.text), said.general if said.general is None else _storable(said.general))
+        except ValueError:
+            self.error = f"did not write the JSON it was asked for, but {self._raw.strip()[:60]!r}"
+            return Said("")
+
+    def _release(self, said: Said) -> str:
+        shown = said.text
+        self.over = bool(said.general) and (self._strict or bool(said.text))
+        if said.general and not said.text and not self._strict and _LETTER.search(said.general):
+            shown = f"{REFUSALS[self._language]}\n\n{GENERAL[self._language]}\n\n{said.general}"
+        if not _LETTER.search(shown):
             return ""
-        text, self.held = self.held[:size], self.held[size:]
-        self.started = self.started or bool(text)
-        return text
+        fresh = shown[len(self.out) :]
+        if fresh and self._rules and self._rules.told(shown, len(fresh)):
+            self.error = "began to tell its instructions, which are not for readers"
+            return ""
+        self.out = shown
+        return fresh
+
+
+def _storable(text: str) -> str:
+    """``text`` without NUL and lone surrogates, which JSON can hold, and PostgreSQL and UTF-8 cannot."""
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
 def _tail(text: str) -> int:

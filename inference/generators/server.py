@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from inference.generators.sse import Chunks
 from ragplat.errors import GeneratorUnavailable
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 RETRIES = 2  # of a request the server did not take: connection refused, 429, 5xx; the pause doubles up to 8 s
 PROBE_SECONDS = 5.0  # for what a server answers without its model
+HEALTH_SECONDS = 2.0  # for a look at its health
 DOWN_SECONDS = 2.0  # between two looks at a server that is down; what is asked meanwhile fails at once
 TOKENIZERS = {"vllm": "prompt", "llamacpp": "content"}  # by owner of the models: the field of POST /tokenize
 
@@ -73,10 +75,11 @@ class ModelServer:
             )
         return self._offer
 
-    async def open(self, request: Mapping[str, Any], retries: int = RETRIES) -> Any:
+    async def open(self, request: Mapping[str, Any], retries: int = RETRIES) -> Chunks:
         """The stream of a chat completion: ``request`` holds the fields of the API. The caller sets the deadline."""
-        completions = self.client.with_options(max_retries=retries).chat.completions
-        return await self._ask(lambda: completions.create(**request, stream=True), request["model"], math.inf)
+        completions = self.client.with_options(max_retries=retries).chat.completions.with_streaming_response
+        opening = completions.create(**request, stream=True)
+        return Chunks(await self._ask(opening.__aenter__, request["model"], math.inf))
 
     async def count(self, model: str, texts: Sequence[str]) -> list[int] | None:
         """How many tokens the texts have by the model's own tokenizer; None where the server does not tell."""
@@ -103,10 +106,20 @@ class ModelServer:
         except Exception as error:  # whatever an answer that is none makes the client stumble over
             said = self._unavailable(error, model)
             if _is_down(error):
-                self._down, self._looked, self._offer = said.message, time.monotonic(), None
+                self._fell(said.message)
+            elif _is_late(error):
+                await self.suspect(said.message)
             raise said from error
         self._down = ""
         return answer
+
+    async def suspect(self, problem: str) -> None:
+        """Note that an answer did not begin in time. A healthy server is only busy; another counts as down."""
+        if not self._down and not await self._healthy():
+            self._fell(problem)
+
+    def _fell(self, problem: str) -> None:
+        self._down, self._looked, self._offer = problem, time.monotonic(), None
 
     async def _check_health(self) -> None:
         if not self._down:
@@ -117,10 +130,11 @@ class ModelServer:
 
     async def _healthy(self) -> bool:
         self._looked = time.monotonic()
-        quick = self.client.with_options(max_retries=0, timeout=PROBE_SECONDS)
+        quick = self.client.with_options(max_retries=0)
         for address in (f"{self._root}/health", f"{self.base_url}/models"):  # not every server has the first
             try:
-                await quick.get(address, cast_to=object)
+                async with asyncio.timeout(HEALTH_SECONDS):
+                    await quick.get(address, cast_to=object)
                 return True
             except Exception as error:
                 if getattr(error, "status_code", None) != 404:
@@ -129,11 +143,11 @@ class ModelServer:
 
     def _unavailable(self, error: Exception, model: str) -> GeneratorUnavailable:
         """What went wrong, for a person."""
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
+        from openai import APIConnectionError, APIStatusError
 
         named = f' (model "{model}")' if model else ""
         where = f"The language model server at {self.base_url}{named}"
-        if isinstance(error, APITimeoutError | TimeoutError):
+        if _is_late(error):
             return GeneratorUnavailable(f"{where} did not answer in time.")
         if isinstance(error, APIConnectionError):
             return GeneratorUnavailable(f"{where} cannot be reached. Start it, or correct its URL in the settings.")
@@ -168,19 +182,30 @@ _CURES = {
 
 
 def _is_down(error: Exception) -> bool:
-    from openai import APIConnectionError, APITimeoutError
+    from openai import APIConnectionError
 
-    away = isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
+    away = isinstance(error, APIConnectionError) and not _is_late(error)
     return away or getattr(error, "status_code", 0) in (500, 502, 503, 504)
+
+
+def _is_late(error: Exception) -> bool:
+    from openai import APITimeoutError
+
+    return isinstance(error, APITimeoutError | TimeoutError)
 
 
 def _said(error: Any) -> str:
     """The server's own words, on one line."""
     body = error.body if isinstance(error.body, dict) else {}
-    text = " ".join(str(body.get("message") or error.response.text or "no reason given").split())
+    text = _plain(str(body.get("message") or error.response.text or "no reason given"))
     return text[:300].rstrip(".") + "."
 
 
 def reason(error: Exception) -> str:
     """An error of the client, as the end of a sentence."""
-    return f"broke off the answer ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    return f"broke off the answer ({type(error).__name__}: {_plain(str(error))[:200]})"
+
+
+def _plain(text: str) -> str:
+    """A server's words on one line, without what can be neither stored nor shown."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -3,13 +3,34 @@
 
 const composer = document.getElementById("composer");
 const box = document.getElementById("question");
-const STAGES = { searching: "Searching the documents", reading: "Reading what was found", writing: "Writing" };
+const STAGES = {
+  searching: "Searching the documents",
+  reading: "Reading what was found",
+  writing: "Writing",
+  storing: "Waiting for the database, to keep the answer",
+};
+const RETRY_SECONDS = 3; // after a stream that the server refused, as while it restarts
+const RETRIES = 20;
 
-box?.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (!event.target.matches("textarea[name=question]")) return;
   event.preventDefault();
-  if (box.value.trim()) composer.requestSubmit();
+  if (event.target.value.trim()) event.target.form.requestSubmit();
 });
+
+document.addEventListener("keydown", (event) => {
+  const form = event.key === "Escape" && event.target.closest?.(".edit[open], .rename[open]");
+  if (!form) return;
+  event.stopImmediatePropagation(); // the sources stay open
+  form.open = false;
+  form.querySelector("summary").focus();
+});
+
+// Toggle events do not bubble.
+document.addEventListener("toggle", (event) => {
+  if (event.target.open && event.target.matches(".edit, .rename")) event.target.querySelector("textarea, input:not([type=hidden])")?.focus();
+}, true);
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || !box) return;
@@ -22,6 +43,45 @@ composer?.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.elt !== composer || !event.detail.successful) return;
   composer.reset();
 });
+
+document.addEventListener("htmx:load", (event) => {
+  event.detail.elt.querySelector?.(".opinion[open]")?.scrollIntoView({ block: "nearest" });
+});
+
+// The next question follows the last one on this page, whatever other tabs show meanwhile.
+document.addEventListener("htmx:load", (event) => {
+  if (composer?.elements.after && event.detail.elt.matches?.(".turn[data-events]")) {
+    composer.elements.after.value = event.detail.elt.dataset.turn;
+  }
+});
+
+// Copy
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    const response = await fetch(button.dataset.copy);
+    if (!response.ok) throw new Error(response.status);
+    await copy(await response.text());
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 2000);
+  } catch {
+    location.assign(button.dataset.copy); // then at least as a file
+  }
+});
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Without TLS browsers have no clipboard for pages, but for what is selected.
+  const place = document.createElement("textarea");
+  place.value = text;
+  document.body.append(place);
+  place.select();
+  const copied = document.execCommand("copy");
+  place.remove();
+  if (!copied) throw new Error("not copied");
+}
 
 // Choosing a corpus shows its own examples, and whether it can be asked yet; what was typed stays.
 const corpus = document.getElementById("corpus");
@@ -48,14 +108,21 @@ function follow(turn) {
   let text = "";
   let sources = [];
   let drawn = 0;
+  let refused = 0;
+  let stream;
 
   // The stream replays from its beginning, so a lost connection only means starting over.
-  const stream = new EventSource(turn.dataset.events);
-  stream.onopen = () => {
-    text = "";
-    sources = [];
-  };
-  stream.onmessage = (message) => {
+  function connect() {
+    stream = new EventSource(turn.dataset.events);
+    stream.onopen = () => {
+      text = "";
+      sources = [];
+      refused = 0;
+    };
+    stream.onmessage = heard;
+    stream.onerror = lost;
+  }
+  function heard(message) {
     const event = JSON.parse(message.data);
     if (event.type === "stage") stage.textContent = STAGES[event.name] ?? event.name;
     if (event.type === "sources") {
@@ -76,10 +143,14 @@ function follow(turn) {
       cancelAnimationFrame(drawn);
       finish(turn);
     }
-  };
-  stream.onerror = () => {
-    stage.textContent = stream.readyState === EventSource.CLOSED ? "The connection was lost. Reload the page." : "Connecting again";
-  };
+  }
+  // The browser connects again by itself, but not after a refusal.
+  function lost() {
+    const closed = stream.readyState === EventSource.CLOSED;
+    stage.textContent = closed && refused >= RETRIES ? "The connection was lost. Reload the page." : "Connecting again";
+    if (closed && refused++ < RETRIES) setTimeout(connect, RETRY_SECONDS * 1000);
+  }
+  connect();
 }
 
 async function finish(turn) {

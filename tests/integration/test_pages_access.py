@@ -10,7 +10,15 @@ from tests.rows import cite, make_corpus, make_document, make_turn
 pytestmark = pytest.mark.django_db
 TEXT = "# Harbour\n\nThe lighthouse is 31 metres tall.\n"
 PUBLIC = {"healthz", "login", "logout"}
-GET_ONLY_POST = {"turn-stop", "corpus-upload", "document-retry", "ask-question"}
+GET_ONLY_POST = {
+    "turn-stop",
+    "turn-again",
+    "turn-rating",
+    "conversation-rename",
+    "corpus-upload",
+    "document-retry",
+    "ask-question",
+}
 
 
 @pytest.fixture
@@ -87,8 +95,10 @@ def test_a_reader_may_look_but_not_change(client, addresses):
 def test_another_persons_conversation_is_not_found_by_a_fellow_reader(client, addresses):
     fellow = User.objects.create_superuser("fellow")
     client.force_login(fellow)
-    for name in ("conversation", "turn", "turn-events", "turn-sources", "turn-trace", "conversation-delete"):
-        assert client.get(addresses[name]).status_code == 404, name
+    private = [name for name in addresses if name.startswith(("conversation", "turn")) and name != "conversations"]
+    assert len(private) == 12
+    for name in private:
+        assert visit(client, name, addresses[name]).status_code == 404, name
 
 
 def test_leaving_a_corpus_takes_its_conversations_along(client, addresses, owner):

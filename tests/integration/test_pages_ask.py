@@ -39,7 +39,7 @@ def test_the_start_page_offers_questions_of_the_corpus(client, document):
 def test_a_question_leads_to_its_conversation(client, corpus, document):
     response = client.post("/ask/", {"corpus": "harbour", "question": "How tall?"})
     turn = Turn.objects.get()
-    assert response.url == f"/conversations/{turn.conversation_id}/#turn-{turn.pk}"
+    assert response.url == f"/conversations/{turn.conversation_id}/?turn={turn.pk}#turn-{turn.pk}"
     html = client.get(response.url).content.decode()
     assert f'data-events="/turns/{turn.pk}/events"' in html
     assert '<noscript><meta http-equiv="refresh"' in html
@@ -50,6 +50,7 @@ def test_scripts_are_sent_to_a_new_conversation_and_get_later_turns(client, corp
     first = client.post("/ask/", {"corpus": "harbour", "question": "How tall?"}, headers=SCRIPT)
     conversation = Conversation.objects.get()
     assert first.headers["HX-Redirect"].startswith(f"/conversations/{conversation.pk}/")
+    conversation.turns.update(state="answered")
     data = {"corpus": "harbour", "conversation": conversation.pk, "question": "Who kept it?"}
     second = client.post("/ask/", data, headers=SCRIPT).content.decode()
     assert "Who kept it?" in second and "<html" not in second
@@ -180,18 +181,22 @@ def test_the_number_of_queries_does_not_grow_with_turns(client, user, corpus, do
         return len(seen)
 
     before = queries()
+    last = turn
     for _ in range(8):
-        extra = answered(user, corpus, document)
-        Turn.objects.filter(pk=extra.pk).update(conversation=turn.conversation)
+        for _ in range(2):  # each question has an alternative, too
+            extra = answered(user, corpus, document)
+            Turn.objects.filter(pk=extra.pk).update(conversation=turn.conversation, parent=last)
+        last = extra
+    assert client.get(f"/conversations/{turn.conversation_id}/").content.decode().count("data-turn=") == 9
     assert queries() <= before
 
 
 def test_long_conversations_show_their_end_first(client, user, corpus, document):
     turn = make_turn(user, corpus, question="Question 0")
+    kept = {"conversation": turn.conversation, "recipe": turn.recipe, "state": "answered"}
+    last = turn
     for number in range(1, 41):
-        Turn.objects.create(
-            conversation=turn.conversation, question=f"Question {number}.", recipe=turn.recipe, state="answered"
-        )
+        last = Turn.objects.create(question=f"Question {number}.", parent=last, **kept)
     html = client.get(f"/conversations/{turn.conversation_id}/").content.decode()
     assert "Question 40." in html and "Question 10." not in html
     assert "Show 11 earlier questions" in html

@@ -6,12 +6,13 @@ import pytest
 
 from indexer.models import recipe_value
 from inference import retrieval
+from inference.history import Past
 from inference.pipeline import Done, answer
 from tests.integration.test_indexing import HARBOUR, corpus, indexed  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("embed")]
 
-HISTORY = [("How tall is the lighthouse?", "The lighthouse is 31 metres tall [1].")]
+HISTORY = [Past(question="How tall is the lighthouse?", answer="The lighthouse is 31 metres tall [1].")]
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_recipe_may_leave_questions_as_they_are(harbour):
 def test_wordings_and_passages_of_a_model_are_searched_too(harbour):
     recipe = replace(recipe_value(harbour.answer_recipe_id), variants=2, hyde=True)
     replies = iter(["1. length of the mole\n2. height of the beacon", "The beacon rises 31 metres above the sea."])
-    trace = {}
+    trace = {"stages": []}
     question, found = retrieval.retrieve(harbour, "How high?", recipe, (), lambda messages: next(replies), trace)
     assert question == "How high?"
     assert trace["rewriting"]["variants"]["texts"] == ["length of the mole", "height of the beacon"]

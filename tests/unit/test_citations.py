@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.citations import MARKER, resolve
+from inference.citations import MARKER, resolve, verify
+from inference.judges.base import Verdict
 from ragplat.types import Prompt, ScoredChunk
 
 PARIS = "Paris is the capital of France. It has 2,102,650 inhabitants.\nThe Louvre stands\nin Paris."
@@ -53,6 +54,22 @@ def test_an_exact_sentence_is_tied_to_its_place():
 def test_a_wrapped_line_is_found_and_quoted_as_it_stands():
     (citation,) = resolve("The Louvre stands in Paris. [1]", PROMPT).citations
     assert citation.quote == "The Louvre stands\nin Paris."
+
+
+def test_words_within_words_are_others():
+    source = "In all, 1998 people came. Of those, 98 people came twice."
+    (sentence,) = resolve("98 people came. [1]", prompt_of(source)).sentences
+    assert sentence.citations[0].quote == "98 people came"
+    (sentence,) = resolve("98 people came. [1]", prompt_of("In all, 1998 people came.")).sentences
+    assert (sentence.citations[0].quote, sentence.support) == ("In all, 1998 people came.", "partly")
+
+
+def test_a_sentence_of_its_own_rather_than_words_within_another():
+    source = "Nobody says that Paris is green. Paris is green. So be it."
+    (sentence,) = resolve("Paris is green. [1]", prompt_of(source)).sentences
+    assert (sentence.citations[0].start, sentence.support) == (33, "supported")
+    (sentence,) = resolve("Paris is green [1]", prompt_of("Nobody says that Paris is green.")).sentences
+    assert (sentence.citations[0].quote, sentence.support) == ("Paris is green", "partly")
 
 
 def test_chinese_across_a_line_break():
@@ -137,6 +154,8 @@ def test_what_claims_nothing_is_not_judged():
     ]
     assert [sentence.support for sentence in answer.sentences] == ["supported", "supported"]
     assert resolve("The documents do not answer this question.", PROMPT, "no_answer").sentences == ()
+    general = resolve("The documents do not answer this question.\n\nParis is large.", PROMPT, "general").sentences
+    assert [(sentence.text, sentence.support) for sentence in general] == [("Paris is large.", "unsupported")]
     assert resolve("", PROMPT, "error").sentences == ()
 
 
@@ -153,6 +172,34 @@ def test_each_place_once_in_order_of_appearance():
     )
     assert [citation.number for citation in answer.citations] == [2, 1]
     assert len(answer.sentences) == 3
+
+
+def test_another_judge_is_asked_about_every_sentence():
+    class Strict:
+        name = "strict"
+        asked = ()
+
+        def signature(self):
+            return "judge|name:strict"
+
+        def judge(self, claims):
+            self.asked = claims
+            return [Verdict(support="partly", how=f"reason {i}") for i, _ in enumerate(claims)]
+
+    judge, prompt = Strict(), prompt_of("Nothing.", PARIS, context="Capitals")
+    answer = resolve("Paris is the capital of France. [2] Nobody says this. The Louvre stands in Paris [1][2].", prompt)
+    assert [sentence.why for sentence in answer.sentences] == ["word for word", "it cites nothing", "word for word"]
+    verified = verify(answer, prompt, judge)
+    assert [(one.support, one.why) for one in verified.sentences] == [("partly", f"reason {i}") for i in range(3)]
+    assert (verified.text, verified.citations) == (answer.text, answer.citations)
+    first, nothing, louvre = judge.asked
+    assert (first.text, first.language, nothing.places) == ("Paris is the capital of France.", "en", ())
+    assert [place.quote for place in louvre.places] == ["Nothing.", "The Louvre stands\nin Paris."]
+    assert (louvre.places[1].text, louvre.places[1].context, louvre.places[1].document) == (
+        PARIS,
+        "Capitals",
+        "file-1.md",
+    )
 
 
 WORDS = st.sampled_from(

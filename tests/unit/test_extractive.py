@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.analyzer import analyze
@@ -143,9 +143,76 @@ def test_the_kind_of_answer_asked_for(question, right, wrong):
 
 
 def test_what_says_nothing_is_no_candidate():
-    table = "| a | b |\n|---|---|\n| server | port |"
-    text = f"# The server heading\n\n---\n\n[server](x.md)\n\n{table}\n\nShort.\n\nWhich server is this?"
+    text = "# The server heading\n\n---\n\n[server](x.md)\n\n| server | port |\n\nShort.\n\nWhich server is this?"
     assert [passage.text for passage in passages(prompt("Which server?", text))] == ["| server | port |"]
+
+
+TARIFFS = "| Ferry | Tariff |\n|---|---|\n| Northern line | 12 crowns |\n| Southern line | 9 crowns |"
+
+
+def test_a_table_row_is_quoted_under_its_header():
+    found = answer(prompt("What is the tariff of the southern line?", f"Words on ferries here.\n\n{TARIFFS}"))
+    assert "| Ferry | Tariff | [1]\n|---|---|\n| Southern line | 9 crowns | [1]" in found.text
+    assert [citation.quote for citation in found.citations][:2] == [
+        "| Ferry | Tariff |",
+        "| Southern line | 9 crowns |",
+    ]
+    assert {sentence.support for sentence in found.sentences} == {"supported"}
+
+
+def test_rows_of_a_table_share_one_header():
+    found = answer(prompt("What are the tariffs of the northern line and of the southern line?", TARIFFS))
+    assert found.text == "\n".join(line if line.startswith("|--") else f"{line} [1]" for line in TARIFFS.splitlines())
+
+
+@pytest.mark.parametrize("lead", ["Start it from the folder of the project.", "Start it with:"])
+def test_code_comes_with_the_sentence_before_it(lead):
+    text = f"The harbour program shows ships.\n\n## Running\n\n{lead}\n\n```\nmake up\n```\n\nIt takes seconds."
+    asked = prompt("How do I run it?", text)
+    found = passages(asked)
+    best = found[probability(features(asked, found, embed), "en").argmax()]
+    assert best.text == f"{lead}\n```\nmake up\n```"
+    assert {sentence.support for sentence in answer(asked, strict=False).sentences} == {"supported"}
+
+
+def test_a_code_block_cut_by_its_chunk_is_not_quoted():
+    text = "Start the server with:\n\n```bash\nmake up\nmake the server start again"
+    assert not any("make" in passage.text for passage in passages(prompt("How do I start the server?", text)))
+
+
+def test_a_heading_that_runs_into_its_paragraph_is_no_part_of_the_quote():
+    text = (
+        "Earlier words stand in a paragraph that is as wide as a page of a report.\n"
+        "Tides and Currents\n"
+        "The Norse leader who swore fealty to the king after long talks by the\n"
+        "river was Rollo, and he kept his word for the rest of his life."
+    )
+    found = answer(prompt("Who was the Norse leader who swore fealty to the king?", text))
+    assert found.citations[0].quote.startswith("The Norse leader")
+
+
+@pytest.mark.parametrize(
+    ("before", "sentence"),
+    [
+        ("", "In the north of the land of the Franks\nNorse leaders were many, and one of them\nwas called Rollo."),
+        ("He came to Normandy. ", "The\nNorse leader of that time, whom many had followed there, was called Rollo."),
+    ],
+)
+def test_a_wrapped_line_is_no_heading(before, sentence):
+    found = answer(prompt("What was the Norse leader called?", before + sentence), strict=False)
+    assert sentence in [citation.quote for citation in found.citations]
+
+
+@pytest.mark.parametrize(
+    ("question", "refused"),
+    [
+        ("Which leader swore fealty to King Charles III?", False),
+        ("Which Bolivian leader swore fealty to Saint Augustine in 1787?", True),
+    ],
+)
+def test_a_near_miss_is_refused(question, refused):
+    found = answer(prompt(question, NORMANS, OTHER))
+    assert (found.finish_reason == "no_answer") == refused
 
 
 def test_markers_of_the_source_do_not_become_ours():
@@ -165,6 +232,8 @@ LINES = st.lists(
             "Steps are these:",
             "```\nx = [1]\n```",
             "| a | b |",
+            "| a thing | b thing |\n|---|---|\n| c thing | d thing |\n| e thing | f thing |",
+            "A Heading Above\nand its words are here, running on for a while until they end.",
             "# Head",
             "See [2] and\nmore words there.",
             "",
@@ -175,6 +244,7 @@ LINES = st.lists(
 ).map("\n\n".join)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.one_of(LINES, st.text(max_size=120)), max_size=4), st.sampled_from(["en", "zh"]))
 def test_every_quote_is_in_its_chunk(texts, language):
     asked = prompt("How do I find the Norse leader 故宫?", *texts, language=language)

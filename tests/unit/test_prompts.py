@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.prompts import build
+from inference.prompts import Asked, build
 from ragplat.errors import BadInput
 from tests.chunks import scored
 
@@ -54,7 +54,7 @@ def test_the_whole_prompt_fits_into_what_the_model_can_read():
     chunks = [chunk(i, text=f"word{i} " * 20, rank=i) for i in range(1, 6)]
     whole = make(chunks=chunks)
     size = sum(words([message["content"] for message in whole.messages]))
-    for window in range(size - 60, size + 100, 10):
+    for window in range(size - 50, size + 110, 10):
         prompt = make(chunks=chunks, window=window)
         assert sum(words([message["content"] for message in prompt.messages])) <= window
         assert len(prompt.chunks) + len(prompt.dropped) == 5
@@ -113,14 +113,22 @@ def test_a_name_cannot_leave_its_quotes():
 def test_language(question, language, expected):
     prompt = make(question, language=language)
     assert prompt.language == expected
-    assert prompt.version == f"answer-{expected}@1"
+    assert prompt.version == f"answer-{expected}@2"
     assert ("不得" in prompt.messages[0]["content"]) == (expected == "zh")
 
 
+@pytest.mark.parametrize(("language", "allowed"), [("en", "general knowledge"), ("zh", "常识")])
+def test_only_open_prompts_allow_general_knowledge_and_have_it_said(language, allowed):
+    strict, open_ = (make(language=language, strict=strict).messages[0]["content"] for strict in (True, False))
+    assert "NO_ANSWER" in strict and "NO_ANSWER" in open_
+    assert allowed in open_ and allowed not in strict
+
+
+@pytest.mark.parametrize("prompt", ["answer@1", "answer@2"])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_only_strict_prompts_ask_for_a_refusal(language):
-    assert "NO_ANSWER" in make(language=language).messages[0]["content"]
-    assert "NO_ANSWER" not in make(language=language, strict=False).messages[0]["content"]
+def test_structured_prompts_ask_for_the_fields_of_the_schema(prompt, language):
+    rules = make(language=language, prompt=prompt, structured=True).messages[0]["content"]
+    assert all(f'"{field}"' in rules for field in ("answered", "sentences", "text", "sources"))
 
 
 def test_an_unknown_prompt_lists_the_known():
@@ -138,3 +146,53 @@ def test_the_order_of_arrival_changes_nothing(order, budget):
     assert sorted([*shown, *prompt.dropped]) == [1, 2, 3, 4, 5, 6]
     sources = prompt.messages[1]["content"].rpartition("\n\n")[0]
     assert words([sources]) <= [budget]
+
+
+# --- a conversation ---------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(1, 12), unique=True, max_size=5), min_size=2, max_size=5), st.booleans())
+def test_each_question_of_a_conversation_begins_with_all_that_was_sent_before(found, structured):
+    """Byte for byte, whatever is found when, and in whichever language it goes on."""
+    earlier, before = [], ()
+    for turn, ids in enumerate(found):
+        chunks = [chunk(i, document=i % 3, rank=rank) for rank, i in enumerate(ids, start=1)]
+        question = f"Question {turn}?" if turn % 2 == 0 else f"第{turn}个问题是什么？"
+        prompt = make(question, chunks, language="", earlier=earlier, structured=structured)
+        sent = prompt.messages
+        assert sent[: len(before)] == before
+        new = [one.chunk_id for one in prompt.chunks[prompt.earlier :]]
+        known = {one.chunk_id: n for n, one in enumerate(prompt.chunks[: prompt.earlier], start=1)}
+        assert sorted(new + [i for i in ids if i in known]) == sorted(ids), "each source is shown once, or named again"
+        again = tuple(sorted(known[i] for i in ids if i in known))
+        assert all(f"[{n}]" in sent[-1]["content"] for n in again)
+        whole = "\n".join(message["content"] for message in sent)
+        for n, one in enumerate(prompt.chunks, start=1):
+            assert whole.count(f'<source n="{n}" document="doc-{one.document_id}.md">\n{one.text}') == 1
+        answer = Asked(question=question, sources=prompt.chunks[prompt.earlier :], again=again, answer=f"Said {turn}.")
+        earlier = [*earlier, answer]
+        before = (*sent, {"role": "assistant", "content": f"Said {turn}."})
+
+
+def test_sources_found_again_have_the_rank_of_this_question():
+    first = make("One?", [chunk(1, rank=1), chunk(2, rank=2)])
+    earlier = [Asked(question="One?", sources=first.chunks, answer="Yes [1].")]
+    second = make("Two?", [chunk(2, rank=1), chunk(3, rank=2)], earlier=earlier)
+    assert [(one.chunk_id, one.rank) for one in second.chunks] == [(1, 1), (2, 1), (3, 2)]
+    assert second.earlier == 2
+
+
+@pytest.mark.parametrize("limit", [{"history_tokens": 500}, {"window": 1000}])
+def test_a_conversation_that_grew_too_long_is_left_out_as_a_whole(limit):
+    turn = Asked(question="Before?", sources=(chunk(1, text="word " * 150),), answer="so " * 150)
+    assert make("Now?", [chunk(2)], earlier=[turn], **limit).history == 1
+    anew = make("Now?", [chunk(2)], earlier=[turn, replace(turn, sources=(chunk(3),))], **limit)
+    assert (anew.history, anew.earlier, len(anew.messages)) == (0, 0, 2)
+    assert [one.chunk_id for one in anew.chunks] == [2]
+
+
+def test_sources_found_again_are_enough():
+    earlier = [Asked(question="One?", sources=(chunk(1),), answer="Yes [1].")]
+    prompt = make("Two?", [chunk(1, rank=1), chunk(2, text="word " * 90, rank=2)], earlier=earlier, budget=50)
+    assert prompt.dropped == (2,)
+    assert "[1]" in prompt.messages[-1]["content"]

@@ -101,6 +101,8 @@ def test_what_models_put_around_a_question_goes(reply):
         ("What is the weather on 11 May?", "no word of the question"),
         ("Windows 11 " * 60, "659 characters"),
         ("如何在Windows 11上安装？", "language"),
+        ("On Windows 11 it is installed with winget.", "answered instead of asking"),
+        ("How do I install the worker on Windows 11 in 10 years?", "made up 10"),
     ],
 )
 def test_words_that_cannot_be_used_give_way_to_the_rules(reply, why):

@@ -1,6 +1,5 @@
 """`manage.py fsck [CORPUS]`: proof that chunks, vectors, followers and files agree; with --repair, until they do."""
 
-import json as jsonlib
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from tqdm import tqdm
 from indexer.corpora import named
 from indexer.fsck import Finding, examine
 from ragplat.errors import RagplatError
+from ragplat.printing import printable, to_json
 
 
 class Command(BaseCommand):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             listed = list(self._each(bar, repair, quiet=json))
         left = [one for one in listed if not one["repaired"]]
         if json:
-            self.stdout.write(jsonlib.dumps(listed, ensure_ascii=False, indent=1))
+            self.stdout.write(to_json(listed, indent=1))
         elif not listed:
             self.stdout.write("Everything agrees.")
         elif left:
@@ -56,6 +56,6 @@ class Command(BaseCommand):
                 except (RagplatError, DatabaseError, OSError) as error:
                     how = f"This did not work: {error}"
             if not quiet:
-                self.stdout.write(f"{one.where}: {one.what}\n  {'Repaired: ' if mended else ''}{how}")
+                self.stdout.write(printable(f"{one.where}: {one.what}\n  {'Repaired: ' if mended else ''}{how}"))
             known = {"where": one.where, "what": one.what, "cure": how}
             yield known | {"repairable": one.mend is not None, "repaired": mended}

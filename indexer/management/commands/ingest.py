@@ -1,6 +1,5 @@
 """`manage.py ingest CORPUS PATH...`: files and folders into a corpus."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from indexer.models import Corpus, Document, Recipe
 from indexer.tasks import working
 from ragplat import supervisor
 from ragplat.errors import BadInput
+from ragplat.printing import printable, to_json
 
 
 class Command(BaseCommand):
@@ -63,9 +63,11 @@ class Command(BaseCommand):
                 self.stdout.write(f"{len(entries):6} {LABELS[label]}")
         for name, reason in report.skipped:
             if reason != "hidden":
-                self.stdout.write(f"  skipped {name}: {reason}")
+                self.stdout.write(printable(f"  skipped {name}: {reason}"))
         for name in report.removed:
-            self.stdout.write(f"  no longer in the folder: {name} (its document stays; delete it in the corpus)")
+            self.stdout.write(
+                printable(f"  no longer in the folder: {name} (its document stays; delete it in the corpus)")
+            )
         if not waited:
             if report.documents:
                 self.stdout.write("The worker indexes them now; the corpus page shows how far it is.")
@@ -75,7 +77,7 @@ class Command(BaseCommand):
         ids = report.documents + report.known
         unhappy = Document.objects.filter(pk__in=ids, state__in=(Document.State.FAILED, Document.State.EMPTY))
         for document in unhappy.only("name", "state", "reason"):
-            self.stdout.write(f"  {document.state}: {document.name}: {document.reason}")
+            self.stdout.write(printable(f"  {document.state}: {document.name}: {document.reason}"))
 
 
 LABELS = {
@@ -116,4 +118,4 @@ def _wait(documents: list[int], check_worker: Callable[[], None]) -> None:
 def _as_json(report: Report, states: dict[str, int]) -> str:
     ids = report.documents + report.known
     documents = Document.objects.filter(pk__in=ids).values("id", "name", "state", "reason", "chunk_count")
-    return json.dumps(asdict(report) | {"states": states, "documents": list(documents)}, ensure_ascii=False, indent=1)
+    return to_json(asdict(report) | {"states": states, "documents": list(documents)}, indent=1)

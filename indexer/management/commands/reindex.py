@@ -16,6 +16,7 @@ from indexer.models import Corpus, Index
 from indexer.tasks import working
 from ragplat import supervisor
 from ragplat.errors import BadInput, EmbedderUnavailable
+from ragplat.printing import printable
 
 POLL = 0.3  # seconds
 
@@ -104,7 +105,7 @@ class Command(BaseCommand):
             if one["state"] == Index.State.BUILDING:
                 self.stdout.write(f"  The worker builds it; `manage.py reindex {corpus.slug} --wait` waits for it.")
             for name, reason in one["unfit"]:
-                self.stdout.write(f"  cannot be indexed: {name}: {reason}")
+                self.stdout.write(printable(f"  cannot be indexed: {name}: {reason}"))
         if agreement:
             dense = "not comparable" if agreement["dense"] is None else f"{agreement['dense']:.0%}"
             self.stdout.write(

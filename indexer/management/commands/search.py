@@ -1,6 +1,5 @@
 """`manage.py search CORPUS "query"`: ranked chunks with every rank and score."""
 
-import json as jsonlib
 from collections import Counter
 from dataclasses import asdict
 
@@ -10,6 +9,7 @@ from indexer.corpora import named
 from indexer.search import MODES, Found, search
 from indexer.trace import Trace
 from ragplat import supervisor
+from ragplat.printing import one_line, printable, to_json
 from ragplat.types import Rank, ScoredChunk
 
 DROPPED = {
@@ -41,7 +41,7 @@ lang:en, after:2024-05, before:2025, meta.author:Ada."""
             with supervisor.embedding_service(self.stderr.write):
                 found = search(target, query, k=k, mode=mode, syntax=True)
         if json:
-            self.stdout.write(jsonlib.dumps(asdict(found), ensure_ascii=False, indent=1))
+            self.stdout.write(to_json(asdict(found), indent=1))
         else:
             self._print(found)
 
@@ -51,9 +51,9 @@ lang:en, after:2024-05, before:2025, meta.author:Ada."""
         for chunk in found.chunks:
             self.stdout.write(
                 f"{chunk.rank:3}. {chunk.score:.4f}  dense {_leg(chunk.dense)}  lexical {_leg(chunk.lexical)}  "
-                f"{_place(chunk)}"
+                f"{printable(_place(chunk))}"
             )
-            self.stdout.write(f"     {' '.join(chunk.text.split())[:160]}")
+            self.stdout.write(f"     {one_line(chunk.text, 160)}")
         self._explain(found.trace)
 
     def _explain(self, trace: Trace) -> None:
@@ -62,7 +62,7 @@ lang:en, after:2024-05, before:2025, meta.author:Ada."""
         for step, dropped in Counter(one.step for one in trace.dropped).items():
             self.stdout.write(f"({dropped} dropped: {DROPPED[step]})")
         for note in trace.notes:
-            self.stdout.write(f"({note})")
+            self.stdout.write(printable(f"({note})"))
         seconds = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in trace.seconds.items())
         self.stdout.write(f"({seconds})")
 
