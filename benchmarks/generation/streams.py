@@ -32,6 +32,8 @@ from ragplat.types import Prompt
 from tests.chunks import scored
 from tests.vllm_server import VLLM
 
+EACH = 3  # answers of each stream, one after the other: those that begin together say more about the beginning
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +41,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    # One core for the model: else its waiting threads take the cores from its own server and from the clients, and what
+    # is measured is which of them was lucky.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "0")
     installation.setup()
     with tempfile.TemporaryDirectory() as folder, installation.running(worker=True):
         server = VLLM(Path(folder))
@@ -80,13 +85,13 @@ def compare(server: VLLM, streams: int, tokens: int, rounds: int, whole: Whole |
     found: dict[str, list[tuple[float, list[float]]]] = {"openai client": [], "ours": []}
 
     def turn(name: str) -> tuple[float, list[float]]:
-        mine = [next(numbers) for _ in range(streams)]
+        mine = [next(numbers) for _ in range(EACH * streams)]
         if name == "ours" and whole:
-            return whole.run(mine)
+            return whole.run(mine, streams)
         asked = whole.prompts(mine) if whole else [prompt(number) for number in mine]
         if name == "ours":
-            return through_ours(server, asked, tokens)
-        return asyncio.run(through_client(server, asked, tokens))
+            return through_ours(server, asked, streams, tokens)
+        return asyncio.run(through_client(server, asked, streams, tokens))
 
     turn("ours")  # warm
     for _ in range(rounds):
@@ -102,7 +107,7 @@ def compare(server: VLLM, streams: int, tokens: int, rounds: int, whole: Whole |
           f"| {firsts['ours'] - firsts['openai client']:+.1f} |", flush=True)  # fmt: skip
 
 
-def through_ours(server: VLLM, asked: list[Prompt], tokens: int) -> tuple[float, list[float]]:
+def through_ours(server: VLLM, asked: list[Prompt], streams: int, tokens: int) -> tuple[float, list[float]]:
     """Output tokens per second of all streams together, and the time to the first text of each."""
     generator = ours(server, tokens)
 
@@ -113,17 +118,22 @@ def through_ours(server: VLLM, asked: list[Prompt], tokens: int) -> tuple[float,
         return last.completion_tokens, first
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(len(asked)) as pool:
+    with ThreadPoolExecutor(streams) as pool:
         done = list(pool.map(one, asked))
     return sum(count for count, _ in done) / (time.perf_counter() - started), [first for _, first in done]
 
 
-async def through_client(server: VLLM, asked: list[Prompt], tokens: int) -> tuple[float, list[float]]:
+async def through_client(server: VLLM, asked: list[Prompt], streams: int, tokens: int) -> tuple[float, list[float]]:
     from openai import AsyncOpenAI
 
+    free = asyncio.Semaphore(streams)
     async with AsyncOpenAI(base_url=server.url, api_key="none") as client:
 
         async def one(prompt) -> tuple[int, float]:
+            async with free:
+                return await answered(prompt)
+
+        async def answered(prompt) -> tuple[int, float]:
             began, first, usage = time.perf_counter(), None, None
             stream = await client.chat.completions.create(
                 model=server.model,

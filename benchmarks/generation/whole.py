@@ -47,7 +47,7 @@ class Whole:
             made.append(make_prompt(question, found.chunks, (), self.recipe, index, generator, trace))
         return made
 
-    def run(self, numbers: list[int]) -> tuple[float, list[float]]:
+    def run(self, numbers: list[int], streams: int) -> tuple[float, list[float]]:
         """Output tokens per second of all together, and of each the seconds to its first text beyond retrieval."""
         from django.db import connections
 
@@ -61,6 +61,6 @@ class Whole:
             return trace["completion_tokens"], seconds["prompt"] + trace["seconds_to_first_text"]
 
         started = time.perf_counter()
-        with ThreadPoolExecutor(len(numbers)) as pool:
+        with ThreadPoolExecutor(streams) as pool:
             done = list(pool.map(one, numbers))
         return sum(count for count, _ in done) / (time.perf_counter() - started), [first for _, first in done]

@@ -4,8 +4,8 @@ Answers are made by ordinary threads, and tokens of many of them come in at once
 """
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import cache
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TICK = 0.1  # seconds between two looks at whether to stop
+PACE = 0.04  # seconds between two handovers: 25 a second look like a steady flow
 _END = object()
 
 
@@ -39,30 +40,60 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def iterate(source: AsyncIterator[T], stopped: threading.Event | None = None) -> Iterator[T]:
     """The items of ``source``, which runs on the loop and waits for no reader.
 
+    The first item, the end and errors come at once; what lies between at most every ``PACE`` seconds, all of it: for
+    each item by itself, many streams would spend more time on waking threads than on reading.
+
     Ends within ``TICK`` once ``stopped`` is set. Then, and when this iterator is closed, ``source`` is cancelled where
     it waits, so that what it holds open is closed at once. What it raises is raised here.
     """
-    items: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    async def pump() -> None:
-        try:
-            async for item in source:
-                items.put((item, None))
-            items.put((_END, None))
-        except Exception as error:  # raised again where the items are read
-            items.put((_END, error))
-
-    pumping = asyncio.run_coroutine_threadsafe(pump(), _loop())
+    handover = _Handover()
+    pumping = asyncio.run_coroutine_threadsafe(handover.fill(source), _loop())
     try:
         while not (stopped and stopped.is_set()):
-            try:
-                item, error = items.get(timeout=TICK)
-            except queue.Empty:
-                continue
-            if error:
-                raise error
-            if item is _END:
-                return
-            yield item
+            # Before looking what is there: what comes in after that sets it again.
+            ready = handover.ready.wait(TICK)
+            handover.ready.clear()
+            while ready and handover.items:
+                item, error = handover.items.popleft()
+                if error:
+                    raise error
+                if item is _END:
+                    return
+                yield item
     finally:
         pumping.cancel()
+
+
+class _Handover:
+    """Items on their way from the loop to a thread."""
+
+    def __init__(self):
+        self.items: deque[tuple[Any, Exception | None]] = deque()
+        self.ready = threading.Event()
+        self._later: asyncio.TimerHandle | None = None
+
+    async def fill(self, source: AsyncIterator[Any]) -> None:
+        try:
+            async for item in source:
+                self._put(item)
+            self._end(None)
+        except Exception as error:  # raised again where the items are read
+            self._end(error)
+        finally:
+            if self._later:
+                self._later.cancel()
+
+    def _put(self, item: Any) -> None:
+        self.items.append((item, None))
+        if self._later is None:  # the first
+            self._later = asyncio.get_running_loop().call_later(PACE, self._tell)
+            self.ready.set()
+
+    def _tell(self) -> None:
+        self._later = asyncio.get_running_loop().call_later(PACE, self._tell)
+        if self.items:
+            self.ready.set()
+
+    def _end(self, error: Exception | None) -> None:
+        self.items.append((_END, error))
+        self.ready.set()

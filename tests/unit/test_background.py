@@ -4,7 +4,11 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
 
 from inference.generators import background
 
@@ -57,3 +61,29 @@ def test_many_threads_read_their_own_streams():
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda which: list(background.iterate(letters(which))), range(8)))
     assert read == [[(which, number) for number in range(50)] for which in range(8)]
+
+
+def test_the_first_comes_at_once_and_the_rest_together():
+    async def letters():
+        for number in range(100):
+            yield number
+            await asyncio.sleep(0.001)
+
+    began, came = time.perf_counter(), []
+    came.extend((number, time.perf_counter() - began) for number in background.iterate(letters()))
+    assert [number for number, _ in came] == list(range(100))
+    assert came[0][1] < background.PACE / 2
+    handovers = 1 + sum(after - before > background.PACE / 4 for (_, before), (_, after) in pairwise(came))
+    assert handovers < 20
+
+
+def test_an_error_comes_after_what_came_before_it():
+    async def broken():
+        yield 1
+        yield 2
+        raise ValueError("broken")
+
+    read = background.iterate(broken())
+    assert [next(read), next(read)] == [1, 2]
+    with pytest.raises(ValueError, match="broken"):
+        next(read)
