@@ -50,10 +50,9 @@ def iterate(source: AsyncIterator[T], stopped: threading.Event | None = None) ->
     pumping = asyncio.run_coroutine_threadsafe(handover.fill(source), _loop())
     try:
         while not (stopped and stopped.is_set()):
-            # Before looking what is there: what comes in after that sets it again.
-            ready = handover.ready.wait(TICK)
-            handover.ready.clear()
-            while ready and handover.items:
+            handover.ready.wait(TICK)
+            handover.ready.clear()  # before looking what is there: what comes in later sets it again
+            while handover.items:
                 item, error = handover.items.popleft()
                 if error:
                     raise error

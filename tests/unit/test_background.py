@@ -87,3 +87,18 @@ def test_an_error_comes_after_what_came_before_it():
     assert [next(read), next(read)] == [1, 2]
     with pytest.raises(ValueError, match="broken"):
         next(read)
+
+
+def test_no_end_is_missed_however_it_falls_between_two_looks(monkeypatch):
+    monkeypatch.setattr(background, "TICK", 0.0001)  # looks all the time, so that some ends come just then
+
+    async def pausing():
+        yield 1
+        await asyncio.sleep(0.003)
+        yield 2
+
+    def read(_: int) -> list[int]:
+        return list(background.iterate(pausing()))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, range(400))) == [[1, 2]] * 400
