@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +57,7 @@ def _from_jsonl(text: str, path: Path) -> Iterator[Row]:
     for number, line in _lines(text):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"Line {number} of {path} is no JSON: {error}.") from error
         if not isinstance(row, dict):
             raise BadInput(f'Line {number} of {path} is no object such as {{"id": "1", "question": "Why?"}}.')
@@ -104,7 +105,7 @@ class AnswerFile:
     """
 
     def __init__(self, path: Path, made_with: Mapping[str, Any]):
-        self.path = path
+        self.path = path.resolve()  # where a link leads: that file is put in place anew
         self.answered: dict[str, str] = {}
         self.notes: list[str] = []
         self._made_with = dict(made_with)
@@ -176,8 +177,9 @@ class AnswerFile:
         try:
             row = json.loads(line)
             made_with = row["made_with"]
-            self._check(isinstance(made_with, dict) and {"id", "question"} <= set(row), number)
-        except (ValueError, TypeError, KeyError):
+            texts = isinstance(row["id"], str) and isinstance(row["question"], str)
+            self._check(isinstance(made_with, dict) and texts, number)
+        except (ValueError, TypeError, KeyError, RecursionError):
             self._check(False, number)
         other = [name for name, value in self._made_with.items() if made_with.get(name) != value]
         if other:
@@ -195,6 +197,7 @@ class AnswerFile:
         draft = self.path.with_name(f".{self.path.name}.draft")
         fresh = self._locked(draft)
         fresh.truncate(0)
+        os.fchmod(fresh.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
         file.seek(0)
         fresh.writelines(line for line in file if line.endswith(b"\n") and "error" not in json.loads(line))
         fresh.flush()

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from inference.judges.base import Claim, Judge, Place
 from inference.judges.words import WordsJudge
-from inference.prompts import REFUSALS
+from inference.prompts import REFUSALS, is_general
 from inference.words import Unit, content_terms, numbers, units
 from ragplat.text import is_cjk
 from ragplat.types import Answer, Citation, FinishReason, Prompt, ScoredChunk, Sentence
@@ -39,9 +39,11 @@ def cite(text: str, prompt: Prompt, finish_reason: FinishReason = "stop") -> Ans
     Markers may be written [1], [1][2], [1, 2], [1-3] or 【1】 and become [1][2]; those that point at nothing are
     removed and counted. Every (sentence, marker) pair is tied to the place in that chunk which bears it out best: the
     same words where they are found, else the sentences sharing most terms, else the whole chunk. Refusals, headings and
-    lines that lead in a list claim nothing and are not among ``sentences``.
+    lines that lead in a list claim nothing and are not among ``sentences``; nor does general knowledge, which says what
+    it is and rests on no source.
     """
-    text, unknown = _tidy(text, prompt.chunks)
+    general = is_general(text)
+    text, unknown = _tidy(text, () if general else prompt.chunks)
     sources = [_Source(chunk, prompt.language) for chunk in prompt.chunks]
     sentences = tuple(
         Sentence(
@@ -51,7 +53,7 @@ def cite(text: str, prompt: Prompt, finish_reason: FinishReason = "stop") -> Ans
             citations=tuple(sources[n - 1].cite(n, stated.text) for n in stated.numbers),
             support="unsupported",
         )
-        for stated in (_stated(text, prompt.chunks) if finish_reason != "no_answer" else ())
+        for stated in (() if general or finish_reason == "no_answer" else _stated(text, prompt.chunks))
     )
     return Answer(
         text=text,

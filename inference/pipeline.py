@@ -25,7 +25,7 @@ LONGEST_QUESTION = 4_000  # characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The pipeline begins a stage: searching, reading or writing."""
+    """The pipeline begins a stage: understanding (a follow-up, by a model) or searching, reading, writing."""
 
     name: str
 
@@ -79,9 +79,9 @@ def answer(
     index = corpus.active_index()
     trace: dict[str, Any] = {"recipe": asdict(recipe), "stages": []}
 
-    yield Stage(name="searching")
     generator = make_generator(recipe, index, batch=batch)
     complete = getattr(generator, "complete", None)  # of language models
+    yield Stage(name="understanding" if complete and history and recipe.condense else "searching")
     question, found = retrieve(corpus, question, recipe, history, complete, trace)
     asked = _Asked(question, found.chunks, history, recipe, index, stopped)
     try:

@@ -42,6 +42,16 @@ class Asked:
     answer: str = ""  # of a question asked earlier
 
 
+def general_beginning(language: str) -> str:
+    """What stands before an answer from general knowledge."""
+    return f"{REFUSALS[language]}\n\n{GENERAL[language]}\n\n"
+
+
+def is_general(text: str) -> bool:
+    """Whether an answer comes from general knowledge, not from the sources."""
+    return text.startswith(tuple(map(general_beginning, REFUSALS)))
+
+
 def build(
     question: str,
     chunks: Sequence[ScoredChunk],

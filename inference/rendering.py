@@ -81,7 +81,17 @@ def _versions(tree: Parents, pk: int) -> dict[str, Any] | None:
         "count": len(versions),
         "previous": versions[place - 1] if place else None,
         "next": versions[place + 1] if place + 1 < len(versions) else None,
+        "later": sum(_below(tree, one) for one in versions if one != pk),
     }
+
+
+def _below(tree: Parents, pk: int) -> int:
+    """How many questions were asked below a turn."""
+    below = {pk}
+    for one in sorted(tree):
+        if tree[one] in below:
+            below.add(one)
+    return len(below) - 1
 
 
 def answer_html(turn: Turn, documents: Collection[int]) -> str:

@@ -31,8 +31,10 @@ def retrieve(
     noted = trace["rewriting"] = {}
     variants, passages = [], []
     with stage(trace, "condense", question=question, earlier=len(history)) as output:
-        if recipe.condense and history:
-            condensed = rewriting.condense(question, [(one.question, one.answer) for one in history], complete)
+        # A question that was refused has no answer to refer to; its words would lead this one astray as well.
+        answered = [(one.question, one.answer) for one in history if one.finish_reason != "no_answer"]
+        if recipe.condense and answered:
+            condensed = rewriting.condense(question, answered, complete)
             noted["question"] = condensed._asdict()
             question = condensed.text
         if recipe.variants:

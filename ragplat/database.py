@@ -122,7 +122,7 @@ def django_database(url: str) -> dict[str, Any]:
         "PORT": str(port or ""),
         "OPTIONS": {"connect_timeout": 5, **options},
         "CONN_HEALTH_CHECKS": True,
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": 0,  # under ASGI each request has a thread of its own: nobody could use it again
     }
 
 

@@ -14,6 +14,11 @@ _HANGUL = r"\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"
 _CJK = re.compile(f"[{_HAN}{_KANA}{_HANGUL}\\u3105-\\u312f]")
 
 
+def storable(text: str) -> str:
+    """``text`` without NUL and lone surrogates, which JSON can hold, and PostgreSQL and UTF-8 cannot."""
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+
+
 def is_cjk(char: str) -> bool:
     """Whether ``char`` is a Chinese, Japanese or Korean letter (Han, kana, bopomofo, hangul; no punctuation)."""
     return _CJK.fullmatch(char) is not None

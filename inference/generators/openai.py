@@ -22,6 +22,7 @@ from ragplat.types import Delta, Prompt
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = 3.0  # for what a stream may still say once the answer has ended
 COMPLETE_SECONDS = 20.0  # for a whole short reply: a person waits for it before anything is found
 BATCH_PRIORITY = 10  # of vLLM's scheduler, where it is on; people asking have 0, which comes first
 BATCH_RETRIES = 10  # a batch waits for a minute while the server is busy
@@ -174,10 +175,12 @@ class OpenAIGenerator:
                 if reply.error or reply.over:
                     break
                 seconds = self.token_seconds if reply.begun else seconds
+                seconds = min(seconds, REST_SECONDS) if reply.finish else seconds  # only the usage may follow
         except GeneratorUnavailable:
             raise
         except TimeoutError:
-            reply.error = f"was not done after {within:g} s" if within else f"sent nothing for {seconds:g} s"
+            if not reply.finish:
+                reply.error = f"was not done after {within:g} s" if within else f"sent nothing for {seconds:g} s"
             if not reply.begun:
                 await self._server.suspect(self._told(reply.error))
         except Exception as error:  # the client lets through whatever a broken stream made it stumble over

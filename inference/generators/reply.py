@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from inference.generators.recital import Rules
-from inference.prompts import GENERAL, NO_ANSWER, REFUSALS
+from inference.prompts import NO_ANSWER, REFUSALS, general_beginning
+from ragplat.text import storable
 from ragplat.types import Delta, FinishReason
 
+LONGEST = 200_000  # characters of an answer
 _LETTER = re.compile(r"\w")
 _AROUND = " \t\n*_.:：。"  # models write "**NO_ANSWER**." too
+_MARKER = re.compile(r"[\[【]\d")
+_REFUSAL = re.compile(rf"[\W_]*{NO_ANSWER}")
+_AT_AN_END = re.compile(rf"{NO_ANSWER}[^\w\n]*(?:\n|\Z)")
 
 
 class Said(NamedTuple):
@@ -31,10 +36,12 @@ class Marked:
 
     def read(self, raw: str, complete: bool) -> Said:
         """See Form."""
-        text, refused, general = raw.partition(NO_ANSWER)
-        if refused:
-            return Said(text if _LETTER.search(text) else "", general.lstrip(_AROUND))
-        return Said(text if complete else text[: len(text) - _tail(text)])
+        if refused := _REFUSAL.match(raw):
+            return Said("", raw[refused.end() :].lstrip(_AROUND))
+        if ended := _AT_AN_END.search(raw):
+            text = raw[: ended.start()]
+            return Said(text, None if _MARKER.search(text) else "")  # what is cited is an answer all the same
+        return Said(raw if complete else raw[: len(raw) - _tail(raw)])
 
 
 class Reply:
@@ -58,13 +65,15 @@ class Reply:
         """Take in a chunk of the stream and return the text that can be let out. Raises ValueError for no chunk."""
         self.usage = chunk.get("usage") or self.usage
         try:
-            for choice in chunk.get("choices") or []:
+            for choice in (chunk.get("choices") or [])[:1]:
                 said = choice.get("delta") or {}
                 self.begun = self.begun or any(value for key, value in said.items() if key != "role")
                 self._raw += said.get("content") or ""
                 self.finish = choice.get("finish_reason") or self.finish
         except (AttributeError, TypeError) as error:
             raise ValueError(f"a chunk of another form: {str(chunk)[:80]}") from error
+        if len(self._raw) > LONGEST:
+            self.error = f"wrote more than {LONGEST:,} characters, whatever it was allowed"
         return self._release(self._read(complete=False))
 
     def problem(self) -> str:
@@ -77,6 +86,8 @@ class Reply:
             return self.error
         if self.finish is None:
             return "ended the answer without finishing it"
+        if self.finish in ("content_filter", "abort", "error"):
+            return f'ended the answer early ("{self.finish}")'
         if not self.out and not said.text.strip():
             used_up = "used up the whole answer length without writing a word; raise max_answer_tokens"
             return used_up if self.finish == "length" else "gave an empty answer"
@@ -91,21 +102,21 @@ class Reply:
             finish, text = "no_answer", text if self.out else REFUSALS[self._language]
         elif said.general is not None:
             finish = "length" if self.finish == "length" else "general"
-        usage = self.usage or {}
-        details = usage.get("prompt_tokens_details") or {}
+        usage = _mapping(self.usage)
+        details = _mapping(usage.get("prompt_tokens_details"))
         return Delta(
             text=text,
             finish_reason="error" if error else finish,
-            prompt_tokens=usage.get("prompt_tokens"),
-            cached_tokens=details.get("cached_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            cached_tokens=_count(details.get("cached_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
             error=error,
         )
 
     def _read(self, complete: bool) -> Said:
         try:
             said = self._form.read(self._raw, complete)
-            return Said(_storable(said.text), said.general if said.general is None else _storable(said.general))
+            return Said(storable(said.text), said.general if said.general is None else storable(said.general))
         except ValueError:
             self.error = f"did not write the JSON it was asked for, but {self._raw.strip()[:60]!r}"
             return Said("")
@@ -114,7 +125,7 @@ class Reply:
         shown = said.text
         self.over = bool(said.general) and (self._strict or bool(said.text))
         if said.general and not said.text and not self._strict and _LETTER.search(said.general):
-            shown = f"{REFUSALS[self._language]}\n\n{GENERAL[self._language]}\n\n{said.general}"
+            shown = general_beginning(self._language) + said.general
         if not _LETTER.search(shown):
             return ""
         fresh = shown[len(self.out) :]
@@ -125,9 +136,12 @@ class Reply:
         return fresh
 
 
-def _storable(text: str) -> str:
-    """``text`` without NUL and lone surrogates, which JSON can hold, and PostgreSQL and UTF-8 cannot."""
-    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int else None
 
 
 def _tail(text: str) -> int:

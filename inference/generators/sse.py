@@ -6,6 +6,7 @@ once feel.
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +22,7 @@ class Chunks:
 
     def __init__(self, response: Any):
         self._response = response
-        self._lines = response.iter_lines()
+        self._lines = _lines(response)
 
     def __aiter__(self) -> "Chunks":
         return self
@@ -43,6 +44,20 @@ class Chunks:
     async def close(self) -> None:
         """End the request; a server that is still at work on it sees that."""
         await self._response.close()
+
+
+async def _lines(response: Any) -> AsyncIterator[str]:
+    """The lines of an event stream, which end at \\n, \\r or both; JSON may hold what else ends a line of text."""
+    rest = b""
+    async for piece in response.iter_bytes():
+        rest += piece
+        *whole, rest = rest.splitlines(keepends=True) or [b""]
+        if rest.endswith(b"\n"):
+            whole, rest = [*whole, rest], b""
+        for line in whole:
+            yield line.rstrip(b"\r\n").decode("utf-8-sig", "replace")
+    if rest:
+        yield rest.decode("utf-8-sig", "replace")
 
 
 def _read(data: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Structured:
                 words = words.strip()
                 text += " " * bool(text and words and not is_cjk(words[0])) + words
                 if complete or place < len(sentences) - 1:
-                    text += "".join(f"[{int(number)}]" for number in sources)
+                    text += "".join(f"[{number}]" for number in sources if type(number) is int and 0 < number < 1000)
             return Said(text) if made.get("answered", True) else Said("", text)
         except (AttributeError, TypeError) as error:
             raise ValueError(f"no answer by the schema: {error}") from error

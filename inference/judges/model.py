@@ -17,6 +17,7 @@ from inference.judges.base import Claim, Judge, Place, Verdict
 from inference.judges.words import settled
 from ragplat.errors import GeneratorUnavailable
 from ragplat.signature import signature
+from ragplat.text import storable
 from ragplat.types import Support
 
 SUPPORTS: tuple[Support, ...] = ("supported", "partly", "unsupported")
@@ -144,7 +145,7 @@ def read(reply: str, claims: int) -> tuple[dict[int, Verdict], dict[int, str]]:
         elif mine[0].get("support") not in SUPPORTS:
             problems[n] = "the model's verdict is none of the three"
         else:
-            reason = " ".join(str(mine[0].get("reason") or "no reason given").split())
+            reason = " ".join(storable(str(mine[0].get("reason") or "no reason given")).split())
             said[n] = Verdict(support=mine[0]["support"], how=_shortened(reason))
     return said, problems
 

@@ -57,7 +57,8 @@ def ask(request: HttpRequest) -> HttpResponse:
     going_on = None if pk is None else conversation_for(request.user, pk)
     question = request.POST.get("question", "")
     try:
-        made = turns.ask(request.user, corpus, question, going_on, after and turn_for(request.user, after))
+        before = None if after is None else turn_for(request.user, after)
+        made = turns.ask(request.user, corpus, question, going_on, before)
     except BadInput as error:
         if not wants_page(request):
             raise

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -107,7 +108,9 @@ def delete_conversation(request: HttpRequest, pk: int) -> HttpResponse:
     found = conversation_for(request.user, pk)
     if request.method == "GET":
         return render(request, "inference/conversation_delete.html", {"conversation": found})
-    found.delete()
+    with transaction.atomic():
+        Conversation.objects.select_for_update().filter(pk=found.pk).first()  # nobody asks in it meanwhile
+        found.delete()
     messages.success(request, "The conversation was deleted.")
     if "HX-Request" in request.headers:
         return HttpResponse(headers={"HX-Redirect": reverse("conversations")})

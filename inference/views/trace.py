@@ -22,12 +22,37 @@ def turn_trace(request: HttpRequest, pk: int) -> HttpResponse:
         "trace": trace,
         "chunks": _traced(found),
         "dropped": _by_step(trace.get("search", {}).get("dropped", [])),
+        "steps": [_step(stage) for stage in trace.get("stages", [])],
         "total": _seconds(trace),
         "judged": [one | {"text": found.text[one["start"] : one["end"]]} for one in found.sentences],
         "sent": _sent(found),
     }
     template = "inference/_trace.html" if "HX-Request" in request.headers else "inference/trace.html"
     return render(request, template, context)
+
+
+STEPS = {
+    "condense": "Understood the question",
+    "search": "Searched",
+    "prompt": "Chose the sources",
+    "generate": "Wrote",
+    "cite": "Tied sentences to places",
+    "verify": "Judged each sentence",
+}
+
+
+def _step(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage in words: what went in and came out, one by one."""
+    return {
+        "label": STEPS.get(stage["name"], stage["name"]),
+        "given": _pairs(stage.get("input", {})),
+        "made": _pairs(stage.get("output", {})),
+        "seconds": stage.get("seconds"),
+    }
+
+
+def _pairs(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name.replace("_", " "), value) for name, value in values.items() if value not in ("", None)]
 
 
 def _traced(turn: Turn) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
@@ -75,10 +76,12 @@ def export_turn(request: HttpRequest, pk: int) -> HttpResponse:
     return markdown_file(export.single(found), export.file_name(found.question, pk))
 
 
+@require_GET
 async def turn_events(request: HttpRequest, pk: int) -> HttpResponse:
     """The making of an answer as server-sent events, from the beginning."""
     user = await request.auser()
     found = await sync_to_async(turn_for)(user, pk)
+    await sync_to_async(connections.close_all)()  # the request's own, which the stream would hold to its end
     response = StreamingHttpResponse(_event_lines(found.pk), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"

@@ -4,6 +4,7 @@
 const composer = document.getElementById("composer");
 const box = document.getElementById("question");
 const STAGES = {
+  understanding: "Understanding the question",
   searching: "Searching the documents",
   reading: "Reading what was found",
   writing: "Writing",

@@ -106,6 +106,16 @@ def test_a_conversation_longer_than_its_budget_begins_anew(harbour, settings):
     assert 0 in turns[2:]
 
 
+def test_a_refused_question_is_not_what_a_follow_up_refers_to(harbour, settings):
+    settings.GENERATOR_URL = ""
+    past = [
+        Past(question="How wide is pier 1?", answer="4 metres [1]."),
+        Past(question="And who owns the moon?", answer="No.", finish_reason="no_answer"),
+    ]
+    (*_, done) = answer(harbour, "And what about pier 2?", history=past)
+    assert "moon" not in done.prompt.question
+
+
 def test_quoting_knows_no_conversation(harbour, settings):
     settings.GENERATOR_URL = ""
     past = [Past(question="How tall is the lighthouse?", answer="31 metres [1].")]
@@ -118,11 +128,12 @@ def test_quoting_knows_no_conversation(harbour, settings):
 
 
 def test_general_knowledge_is_said_to_be_that(harbour, settings):
-    with ScriptedServer([said("NO_ANSWER\nLight is refracted."), said("", "stop"), DONE]) as server:
+    with ScriptedServer([said("NO_ANSWER\nLight is refracted [1]."), said("", "stop"), DONE]) as server:
         made = Talk(harbour, settings, server, strict=False).ask("Why is a rainbow round?").answer
     assert made.finish_reason == "general"
     assert made.text.startswith("The documents do not answer this question.\n\nFrom general knowledge")
-    assert [(one.text, one.support) for one in made.sentences] == [("Light is refracted.", "unsupported")]
+    assert made.text.endswith("Light is refracted.")
+    assert (made.citations, made.sentences, made.unknown_markers) == ((), (), 1), "no source is claimed for it"
 
 
 def test_json_is_asked_for_where_the_server_holds_a_model_to_it(harbour, settings):

@@ -117,3 +117,60 @@ def test_the_schema_leaves_no_room_for_a_source_that_is_not_there(strict):
     sources = answer_schema(3, strict)["properties"]["sentences"]["items"]["properties"]["sources"]
     assert (sources["items"]["minimum"], sources["items"]["maximum"]) == (1, 3)
     assert sources.get("minItems", 0) == strict
+
+
+# --- what servers send ------------------------------------------------------------------------------------------------
+
+
+def ended(text: str, finish: str = "stop", **fields):
+    reply = Reply()
+    out = reply.add(chunk(text, finish) | fields)
+    problem = reply.problem()
+    last = reply.end(problem)
+    return out + last.text, last, problem
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "finish"),
+    [
+        ("It replies NO_ANSWER when nothing is found [1]. More [1].", None, "stop"),
+        ("It is 640 metres long [1]. NO_ANSWER", "It is 640 metres long [1]. ", "stop"),
+        ("It is not said. NO_ANSWER.", "It is not said. ", "no_answer"),
+        ("It is not said.\nNO_ANSWER\nOr is it?", "It is not said.\n", "no_answer"),
+    ],
+)
+def test_the_word_for_no_answer_within_an_answer(text, shown, finish):
+    got, last, _ = ended(text)
+    assert (got, last.finish_reason) == (shown or text, finish)
+
+
+@pytest.mark.parametrize(
+    "usage", [[1, 2], "many", {"prompt_tokens": "12"}, {"prompt_tokens": float("nan"), "prompt_tokens_details": [3]}]
+)
+def test_usage_of_another_form_is_no_usage(usage):
+    text, last, problem = ended("Yes [1].", usage=usage)
+    assert (text, last.prompt_tokens, last.cached_tokens, problem) == ("Yes [1].", None, None, "")
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "abort"])
+def test_an_answer_that_the_server_ended_early_is_not_complete(finish):
+    _, last, problem = ended("The breakwater is", finish)
+    assert finish in problem
+    assert last.finish_reason == "error"
+
+
+def test_other_choices_are_not_mixed_in():
+    reply = Reply()
+    both = {"choices": [{"delta": {"content": "This [1]."}}, {"delta": {"content": "That."}}]}
+    assert reply.add(both) == "This [1]."
+
+
+def test_a_model_without_an_end_is_ended():
+    reply = Reply()
+    reply.add(chunk("word " * 50_000))
+    assert "more than 200,000 characters" in reply.error
+
+
+def test_numbers_that_no_source_can_have_are_left_out():
+    sentence = {"text": "It is so.", "sources": [1, -1, 0, 10**9, "2", 1.5, True]}
+    assert Structured().read(json.dumps({"sentences": [sentence]}), complete=True).text == "It is so.[1]"
