@@ -1,6 +1,5 @@
 """The lines of an event stream, however they arrive."""
 
-import asyncio
 import json
 from itertools import pairwise
 
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.generators import background
 from inference.generators.sse import Chunks, StreamError
 
 
@@ -26,7 +26,7 @@ def read(*pieces: bytes) -> list[dict]:
     async def everything() -> list[dict]:
         return [chunk async for chunk in Chunks(Response(list(pieces)))]
 
-    return asyncio.run(everything())
+    return background.run(everything())  # a browser test may have left a loop running in this thread
 
 
 TEXTS = ["And\u2028so\x85on\u2029 [1].", "光的折射", 'a "b"\x0b\x1c', "é" * 40]
