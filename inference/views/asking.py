@@ -73,7 +73,8 @@ def ask(request: HttpRequest) -> HttpResponse:
     if going_on is None:
         return HttpResponse(headers={"HX-Redirect": rendering.address(made)})
     rendering.prepare(corpus, tree.parents(made.conversation_id), [made])
-    return render(request, "inference/_turn.html", {"turn": made})
+    # Another tab went on meanwhile: what it asked is on another path now.
+    return render(request, "inference/_turn.html", {"turn": made, "beside": made.versions})
 
 
 @require_POST

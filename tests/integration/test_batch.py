@@ -411,6 +411,25 @@ def test_a_dialogue_on_a_terminal_keeps_what_was_said(environment, tmp_path):
     assert "understood as: And where is it (tall is the lighthouse)? (rules)" in said
 
 
+def test_ctrl_c_in_a_dialogue_keeps_what_was_said(environment, tmp_path):
+    mine, terminal = pty.openpty()
+    with ScriptedServer([said("It is 31 "), 30.0, *REPLY]) as server:
+        environment = environment | {"RAGPLAT_GENERATOR_URL": server.url}
+        process = start(environment, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        os.close(terminal)
+        os.write(mine, b"How tall is the lighthouse?\n")
+        wait_until(lambda: server.requests)
+        time.sleep(1)  # the first words are there
+        process.send_signal(signal.SIGINT)
+        os.write(mine, b"\x04")
+        out, wrong = process.communicate(timeout=60)
+        os.close(mine)
+    assert process.returncode == 0, wrong
+    assert "It is 31" in out
+    assert "was stopped here" in out
+    assert "Traceback" not in wrong
+
+
 def test_why_tells_every_stage(corpus, model_server, capsys):
     call_command("ask", "harbour", "How tall is the lighthouse?", "--why")
     said = capsys.readouterr().out

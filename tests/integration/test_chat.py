@@ -66,6 +66,13 @@ def test_two_tabs_on_one_conversation_make_two_branches(client, first):
     asked(client, first, "From one tab?", after=first.pk)
     asked(client, first, "From the other tab?", after=first.pk)
     one, other = Turn.objects.filter(parent=first)
+    told = client.post(
+        "/ask/",
+        {"corpus": "harbour", "conversation": first.conversation_id, "question": "And?", "after": first.pk},
+        headers={"HX-Request": "true"},
+    )
+    assert "went on elsewhere" in told.content.decode()
+    assert "went on elsewhere" not in shown(client, first, one)
     assert on_page(shown(client, first, one)) == [first.pk, one.pk]
     assert on_page(shown(client, first, other)) == [first.pk, other.pk]
 

@@ -1,10 +1,12 @@
 """`manage.py ask CORPUS "question"`: a streamed answer with its citations, a dialogue, or answers to a whole file."""
 
+import signal
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,9 +76,16 @@ once. Run the same command again after a break: only what has no answer yet is a
     # --- one question
 
     def _ask(
-        self, corpus: Corpus, recipe: AnswerRecipe, question: str, history: Sequence[Past], json: bool, why: bool
+        self,
+        corpus: Corpus,
+        recipe: AnswerRecipe,
+        question: str,
+        history: Sequence[Past],
+        json: bool,
+        why: bool,
+        stopped: threading.Event | None = None,
     ) -> Answer:
-        for event in answer(corpus, question, recipe, history):
+        for event in answer(corpus, question, recipe, history, stopped=stopped):
             if isinstance(event, Text) and not json:
                 self.stdout.write(printable(event.text), ending="")
                 self.stdout.flush()
@@ -127,10 +136,14 @@ once. Run the same command again after a break: only what has no answer yet is a
             except EOFError:
                 self.stdout.write("")
                 return False
+            except KeyboardInterrupt:
+                self.stdout.write("\n(Ctrl-D ends the dialogue.)")
+                continue
             if not question:
                 continue
             try:
-                made = self._ask(corpus, recipe, question, history, json, why)
+                with _ctrl_c() as stopped:
+                    made = self._ask(corpus, recipe, question, history, json, why, stopped)
                 kept = {"answer": made.text, "finish_reason": made.finish_reason, "shown": made.trace.get("shown")}
                 history.append(Past(question=question, **kept))
             except RagplatError as error:
@@ -176,3 +189,20 @@ once. Run the same command again after a break: only what has no answer yet is a
             self.stderr.write(printable(f"{len(ids):6,} failed ({some}): {error}"))
         if failures:
             self.stderr.write("Run the same command again to ask what failed once more.")
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """While the block runs, Ctrl-C ends the answer with what is there; a second one ends the wait for that."""
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
