@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from django.db import connections
-
 from indexer.models import Corpus, Document, Index
 from inference import citations
 from inference.generators.base import Generator
@@ -17,6 +15,7 @@ from inference.history import Past
 from inference.retrieval import retrieve
 from inference.trace import stage
 from inference.writing import make_generator, make_judge, make_prompt, stand_in
+from ragplat.database import give_back_connections
 from ragplat.errors import BadInput, GeneratorUnavailable
 from ragplat.types import Answer, AnswerRecipe, Citation, Delta, Prompt, ScoredChunk
 
@@ -139,7 +138,7 @@ def _write(
     yield Sources(chunks=prompt.chunks)
     pages = _pages(prompt)
     if hasattr(generator, "complete"):  # a language model
-        _give_back_connections()
+        give_back_connections()  # a model writes for long: a restart of the database must not cost the answer
 
     yield Stage(name="writing")
     text, last = "", Delta(text="")
@@ -170,13 +169,6 @@ def _unfinished(stopped: threading.Event | None) -> Delta:
 def _pages(prompt: Prompt) -> Pages:
     shown = {chunk.document_id for chunk in prompt.chunks}
     return dict(Document.objects.filter(pk__in=shown).values_list("pk", "pages"))
-
-
-def _give_back_connections() -> None:
-    """A model writes for long, and needs no database: its restart meanwhile must not cost the answer."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
 
 
 def _paged(resolved: Answer, pages: Pages) -> Answer:

@@ -129,3 +129,12 @@ def django_database(url: str) -> dict[str, Any]:
 def embedded_fallback(var_dir: Path) -> str:
     """A URL for commands that need no database (`check`, `help`): the socket of a server that may not run."""
     return f"postgresql://postgres@/postgres?host={os.fspath(var_dir / 'pg')}"
+
+
+def give_back_connections() -> None:
+    """Close this thread's connections that are in no transaction, before something that takes long without them."""
+    from django.db import connections  # this module is read by the settings
+
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

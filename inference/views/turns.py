@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
@@ -13,6 +12,7 @@ from inference import export, rendering, tree, turns
 from inference.access import turn_for
 from inference.models import Turn
 from inference.views.conversations import markdown_file
+from ragplat.database import give_back_connections
 from ragplat.errors import BadInput
 
 
@@ -81,7 +81,7 @@ async def turn_events(request: HttpRequest, pk: int) -> HttpResponse:
     """The making of an answer as server-sent events, from the beginning."""
     user = await request.auser()
     found = await sync_to_async(turn_for)(user, pk)
-    await sync_to_async(connections.close_all)()  # the request's own, which the stream would hold to its end
+    await sync_to_async(give_back_connections)()  # the request's own, which the stream would hold to its end
     response = StreamingHttpResponse(_event_lines(found.pk), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
