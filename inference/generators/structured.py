@@ -54,6 +54,7 @@ class Structured:
                 text += " " * bool(text and words and not is_cjk(words[0])) + words
                 if complete or place < len(sentences) - 1:
                     text += "".join(f"[{number}]" for number in sources if type(number) is int and 0 < number < 1000)
-            return Said(text) if made.get("answered", True) else Said("", text)
+            silent = complete and not sentences and raw.rstrip().endswith("}")  # not broken off: it says nothing
+            return Said(text) if made.get("answered", True) and not silent else Said("", text)
         except (AttributeError, TypeError) as error:
             raise ValueError(f"no answer by the schema: {error}") from error

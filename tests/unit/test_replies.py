@@ -94,6 +94,14 @@ def test_json_that_says_it_is_no_answer(strict, finish):
     assert ("refracted" in text) == (not strict)
 
 
+def test_json_without_a_sentence_is_no_answer():
+    raw = '{"answered": true, "sentences": []}'
+    assert read(cut(raw, [3, 20]), form=Structured()) == (REFUSALS["en"], "no_answer")
+    reply = Reply(form=Structured())
+    reply.add(chunk(raw[:-2], "length"))
+    assert "used up the whole answer length" in reply.problem()
+
+
 @given(st.integers(1, len(json.dumps(ANSWER))))
 def test_json_that_breaks_off_keeps_what_is_there(length):
     reply = Reply(form=Structured())
